@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Kernel-version differences of what the run loop includes: accounting, RCU, speculation control. Part of compat.h kept apart
+ * because of the headers it needs.
+ */
+#ifndef SVM_COMPAT_ENTRY_H
+#define SVM_COMPAT_ENTRY_H
+
+#include <linux/context_tracking.h>
+#include <linux/irqflags.h>
+#include <linux/rcupdate.h>
+#include <linux/vtime.h>
+#include <asm/nospec-branch.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#include <trace/events/ipi.h>	/* smp_send_reschedule() became a tracing macro */
+#endif
+
+/* 6.9 marked the field as one that userspace may change at any time. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#define COMPAT_IMMEDIATE_EXIT	immediate_exit__unsafe
+#else
+#define COMPAT_IMMEDIATE_EXIT	immediate_exit
+#endif
+
+#ifdef _TIF_NEED_RESCHED_LAZY
+#define COMPAT_TIF_NEED_RESCHED_LAZY	_TIF_NEED_RESCHED_LAZY
+#else
+#define COMPAT_TIF_NEED_RESCHED_LAZY	0
+#endif
+
+/* The stay counts as guest time, and as a quiescent state of RCU (6.1's note takes the CPU). */
+static __always_inline void compat_guest_enter(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	vtime_account_guest_enter();
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	rcu_virt_note_context_switch();
+#else
+	rcu_virt_note_context_switch(smp_processor_id());
+#endif
+	local_irq_restore(flags);
+}
+
+static __always_inline void compat_guest_exit(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
+	vtime_account_guest_exit();
+	local_irq_restore(flags);
+}
+
+/* nohz_full: RCU does not watch this CPU between the two. Interrupts are held off by GIF, so IF may be on. */
+static __always_inline void compat_context_enter(void)
+{
+	unsigned long flags;
+
+	raw_local_irq_save(flags);
+	context_tracking_guest_enter();
+	raw_local_irq_restore(flags);
+}
+
+static __always_inline void compat_context_exit(void)
+{
+	unsigned long flags;
+
+	raw_local_irq_save(flags);
+	context_tracking_guest_exit();
+	raw_local_irq_restore(flags);
+}
+
+/* Another vCPU comes to this CPU. write_ibpb() is not for us on 7.x: write the MSR. */
+static __always_inline void compat_vcpu_switch_ibpb(void)
+{
+#ifdef X86_FEATURE_USE_IBPB
+	if (cpu_feature_enabled(X86_FEATURE_USE_IBPB))
+#else
+	if (cpu_feature_enabled(X86_FEATURE_IBPB))
+#endif
+		wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+}
+
+static __always_inline void compat_ibpb_exit_to_user(void)
+{
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
+}
+
+#endif
