@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Arithmetic with its flags (APM vol. 1, 3.1.4). Values wider than @size are truncated.
+ */
+#ifdef __KERNEL__
+#include <linux/kernel.h>
+#include <linux/string.h>
+#endif
+#include "emulate/private.h"
+
+static u64 sign_bit(unsigned int size)
+{
+	return 1ull << (8 * size - 1);
+}
+
+/* ZF, SF and PF of a result. */
+static u64 result_flags(u64 r, unsigned int size)
+{
+	u64 f = 0;
+
+	r &= size_mask(size);
+	if (!r)
+		f |= FLAG_ZF;
+	if (r & sign_bit(size))
+		f |= FLAG_SF;
+	if (!(__builtin_popcount(r & 0xff) & 1))
+		f |= FLAG_PF;
+	return f;
+}
+
+static u64 add(u64 a, u64 b, u64 carry, unsigned int size, u64 *f)
+{
+	u64 mask = size_mask(size), r = (a + b + carry) & mask;
+	u64 carries = (a & b) | ((a | b) & ~r);
+
+	*f |= result_flags(r, size);
+	if (carries & sign_bit(size))
+		*f |= FLAG_CF;
+	if (carries & 8)
+		*f |= FLAG_AF;
+	if (~(a ^ b) & (a ^ r) & sign_bit(size))
+		*f |= FLAG_OF;
+	return r;
+}
+
+static u64 sub(u64 a, u64 b, u64 borrow, unsigned int size, u64 *f)
+{
+	u64 mask = size_mask(size), r = (a - b - borrow) & mask;
+	u64 borrows = (~a & b) | ((~a | b) & r);
+
+	*f |= result_flags(r, size);
+	if (borrows & sign_bit(size))
+		*f |= FLAG_CF;
+	if (borrows & 8)
+		*f |= FLAG_AF;
+	if ((a ^ b) & (a ^ r) & sign_bit(size))
+		*f |= FLAG_OF;
+	return r;
+}
+
+/** alu_op() - ADD OR ADC SBB AND SUB XOR CMP, by their number; CMP gives @dst back. */
+u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags)
+{
+	u64 mask = size_mask(size), carry = *rflags & FLAG_CF, f = 0, r;
+
+	dst &= mask;
+	src &= mask;
+	switch (op) {
+	case 0:
+		r = add(dst, src, 0, size, &f);
+		break;
+	case 2:
+		r = add(dst, src, carry, size, &f);
+		break;
+	case 3:
+		r = sub(dst, src, carry, size, &f);
+		break;
+	case 5:
+		r = sub(dst, src, 0, size, &f);
+		break;
+	case 7:
+		sub(dst, src, 0, size, &f);
+		r = dst;
+		break;
+	case 1:
+		r = dst | src;
+		f = result_flags(r, size);
+		break;
+	case 4:
+		r = dst & src;
+		f = result_flags(r, size);
+		break;
+	default:
+		r = dst ^ src;
+		f = result_flags(r, size);
+		break;
+	}
+	*rflags = (*rflags & ~(u64)FLAGS_ARITH) | f;
+	return r;
+}
+
+/* INC and DEC leave CF alone. */
+u64 alu_inc(u64 dst, unsigned int size, u64 *rflags)
+{
+	u64 carry = *rflags & FLAG_CF, r = alu_op(0, dst, 1, size, rflags);
+
+	*rflags = (*rflags & ~(u64)FLAG_CF) | carry;
+	return r;
+}
+
+u64 alu_dec(u64 dst, unsigned int size, u64 *rflags)
+{
+	u64 carry = *rflags & FLAG_CF, r = alu_op(5, dst, 1, size, rflags);
+
+	*rflags = (*rflags & ~(u64)FLAG_CF) | carry;
+	return r;
+}
+
+/* Rotates, bit by bit: at most 63 steps, and rarely met on memory-mapped I/O. */
+static u64 rotate(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags)
+{
+	u64 sign = sign_bit(size), carry = *rflags & FLAG_CF, out;
+	bool of = false;
+
+	while (count--) {
+		switch (op) {
+		case 0:		/* ROL */
+			carry = !!(dst & sign);
+			dst = (dst << 1 | carry) & size_mask(size);
+			of = !!(dst & sign) != carry;
+			break;
+		case 1:		/* ROR */
+			carry = dst & 1;
+			dst = dst >> 1 | (carry ? sign : 0);
+			of = !!(dst & sign) != !!(dst & (sign >> 1));
+			break;
+		case 2:		/* RCL */
+			out = !!(dst & sign);
+			dst = (dst << 1 | carry) & size_mask(size);
+			carry = out;
+			of = !!(dst & sign) != carry;
+			break;
+		default:	/* RCR */
+			out = dst & 1;
+			dst = dst >> 1 | (carry ? sign : 0);
+			carry = out;
+			of = !!(dst & sign) != !!(dst & (sign >> 1));
+			break;
+		}
+	}
+	*rflags = (*rflags & ~(u64)(FLAG_CF | FLAG_OF)) | carry | (of ? FLAG_OF : 0);
+	return dst;
+}
+
+/** alu_shift() - group 2: ROL ROR RCL RCR SHL SHR SAL SAR; @count as given, masked here. */
+u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags)
+{
+	u64 mask = size_mask(size), sign = sign_bit(size), f = 0, r, last;
+	unsigned int bits = 8 * size;
+
+	count &= size == 8 ? 63 : 31;
+	dst &= mask;
+	if (!count)
+		return dst;
+	if (op < 4)
+		return rotate(op, dst, count, size, rflags);
+	switch (op) {
+	case 5:
+		r = count < bits ? dst >> count : 0;
+		last = count <= bits ? (dst >> (count - 1)) & 1 : 0;
+		if (dst & sign)
+			f |= FLAG_OF;
+		break;
+	case 7: {
+		s64 v = (s64)(dst << (64 - bits)) >> (64 - bits);
+
+		r = (u64)(v >> (count < bits ? count : bits - 1)) & mask;
+		last = (u64)(v >> (count - 1 < 63 ? count - 1 : 63)) & 1;
+		break;
+	}
+	default:
+		r = count < bits ? (dst << count) & mask : 0;
+		last = count <= bits ? (dst >> (bits - count)) & 1 : 0;
+		if (!!(r & sign) != last)
+			f |= FLAG_OF;
+		break;
+	}
+	f |= result_flags(r, size) | last;
+	*rflags = (*rflags & ~(u64)FLAGS_ARITH) | f;
+	return r;
+}
+
+/** alu_condition() - the condition of SETcc and CMOVcc. */
+bool alu_condition(unsigned int cc, u64 rflags)
+{
+	bool sf = rflags & FLAG_SF, of = rflags & FLAG_OF, r;
+
+	switch ((cc >> 1) & 7) {
+	case 0:
+		r = of;
+		break;
+	case 1:
+		r = rflags & FLAG_CF;
+		break;
+	case 2:
+		r = rflags & FLAG_ZF;
+		break;
+	case 3:
+		r = rflags & (FLAG_CF | FLAG_ZF);
+		break;
+	case 4:
+		r = sf;
+		break;
+	case 5:
+		r = rflags & FLAG_PF;
+		break;
+	case 6:
+		r = sf != of;
+		break;
+	default:
+		r = (rflags & FLAG_ZF) || sf != of;
+		break;
+	}
+	return r != (cc & 1);
+}

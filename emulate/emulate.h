@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Instruction decoder and the operations of MMIO and string I/O.
+ *
+ * Pure C: it knows no VMCB, no memory slots and no locks, and also compiles in userspace (unit tests,
+ * fuzzer). Whoever calls it fills in the register state, gives it an ops table, and takes the
+ * registers back when emul_run() has returned EMUL_DONE.
+ */
+#ifndef SVM_EMULATE_H
+#define SVM_EMULATE_H
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+#else
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "emulate/user.h"	/* u8..u64 and the few kernel macros that the emulator uses */
+#endif
+
+#define EMUL_INSN_MAX	15	/* longest instruction, AMD APM vol. 3 section 1.1 */
+
+/* Register numbers are those of the ModRM/REX encoding. */
+enum { EMUL_RAX, EMUL_RCX, EMUL_RDX, EMUL_RBX, EMUL_RSP, EMUL_RBP, EMUL_RSI, EMUL_RDI };
+enum { EMUL_ES, EMUL_CS, EMUL_SS, EMUL_DS, EMUL_FS, EMUL_GS, EMUL_NR_SEGS };
+
+enum emul_mode { EMUL_REAL, EMUL_V86, EMUL_PROT16, EMUL_PROT32, EMUL_LONG64 };
+
+/* Segment register with its hidden part; @attr in the VMCB's packed format (APM vol. 2, 15.5). */
+struct emul_seg {
+	u16 sel;
+	u16 attr;
+	u32 limit;
+	u64 base;
+};
+
+enum emul_status {
+	EMUL_DONE,		/* instruction (or REP iteration batch) retired; registers are committed */
+	EMUL_FAULT,		/* guest exception: see emul->vector, has_error, error_code, fault_addr */
+	EMUL_IO,		/* an op asked for userspace; call emul_run() again once it has answered */
+	EMUL_UNHANDLED,		/* not decodable or not implemented; registers unchanged */
+	EMUL_RETRY,		/* op hit memory that cannot be reached now: re-enter the guest, state unchanged */
+};
+
+struct emul;
+
+/*
+ * Accesses of the emulated instruction. @addr is a linear address, after segmentation, of @len bytes
+ * which may straddle a page. An op that returns EMUL_FAULT has called emul_set_fault(). Ops that return
+ * EMUL_IO for a read have noted the access; when the caller re-runs the same struct emul, the access is
+ * issued again with the same parameters and must then return EMUL_DONE and the data.
+ */
+struct emul_ops {
+	enum emul_status (*fetch)(struct emul *e, u64 addr, void *buf, unsigned int len);
+	enum emul_status (*read)(struct emul *e, u64 addr, void *buf, unsigned int len);
+	/* MMIO writes are posted: the op queues them and returns EMUL_DONE. */
+	enum emul_status (*write)(struct emul *e, u64 addr, const void *buf, unsigned int len);
+	/* Locked RMW on memory: store @new if memory still holds @old; EMUL_RETRY where it does not. */
+	enum emul_status (*cas)(struct emul *e, u64 addr, const void *old, const void *new,
+				    unsigned int len);
+	/* Checks that a write to addr would be permitted, without writing (for RMW and INS). */
+	enum emul_status (*probe_write)(struct emul *e, u64 addr, unsigned int len);
+	/* String port I/O: @count elements of @size bytes. *@count may be lowered, never to 0. */
+	enum emul_status (*pio_in)(struct emul *e, u16 port, unsigned int size, void *buf,
+				   unsigned int *count);
+	enum emul_status (*pio_out)(struct emul *e, u16 port, unsigned int size, const void *buf,
+				    unsigned int *count);
+	/* TSS I/O permission check, only asked where CPL > IOPL or in V86 mode. */
+	enum emul_status (*pio_allowed)(struct emul *e, u16 port, unsigned int size);
+};
+
+/* Decoded form; private to emulate/ but embedded so that no allocation is needed. */
+struct emul_insn {
+	u8 bytes[EMUL_INSN_MAX];
+	u8 nr_bytes;		/* how many of bytes[] are valid (fetched or given by DecodeAssists) */
+	u8 len;			/* length of the decoded instruction, 0 = not decoded yet */
+	u8 opcode;
+	u8 map;			/* 0 = one-byte, 1 = 0F */
+	u8 op_size;		/* 1, 2, 4, 8 bytes */
+	u8 addr_size;		/* 2, 4, 8 */
+	u8 rep;			/* 0, 0xf2, 0xf3 */
+	bool lock;
+	u8 rex;
+	u8 modrm;
+	u8 seg;			/* effective segment of the memory operand */
+	bool rip_relative;
+	bool base_rsp;		/* address is based on RSP: POP moves it first */
+	bool mem_valid;		/* ModRM names memory */
+	u64 mem_off;		/* effective address before segmentation, truncated to addr_size */
+	u64 imm;
+	const void *op;		/* table row */
+};
+
+struct emul {
+	/* in/out, set by the caller before emul_init() and valid again after EMUL_DONE */
+	u64 regs[16];
+	u64 rip;
+	u64 rflags;
+	/* in */
+	enum emul_mode mode;
+	u8 cpl;
+	u64 cr0, cr4;
+	struct emul_seg segs[EMUL_NR_SEGS];
+	const struct emul_ops *ops;
+	void *opaque;		/* for the ops */
+	/* out, with EMUL_FAULT */
+	u8 vector;
+	bool has_error;
+	u32 error_code;
+	u64 fault_addr;		/* CR2 for #PF */
+	/* out: the instruction sets RF/shadow facts */
+	bool shadow;		/* instruction leaves an interrupt shadow (unused by MMIO ops, kept for POP SS) */
+	struct emul_insn insn;
+};
+
+/* Records a guest exception; returns EMUL_FAULT for use in a return statement. */
+enum emul_status emul_set_fault(struct emul *e, u8 vector, bool has_error, u32 error_code, u64 addr);
+
+/*
+ * Decode at e->rip. Bytes that hardware gave (DecodeAssists) may be put in insn.bytes/nr_bytes first.
+ * Returns EMUL_DONE, EMUL_FAULT (fetch fault, #UD, #GP for an overlong one), EMUL_RETRY or EMUL_UNHANDLED.
+ */
+enum emul_status emul_decode(struct emul *e);
+
+/*
+ * Executes the decoded instruction: one whole instruction, or for REP as many iterations as fit in a
+ * bounded batch (RIP is then left on the instruction and RCX/RSI/RDI advanced). On EMUL_DONE regs, rip and
+ * rflags are committed. May be called again after EMUL_IO with e untouched.
+ */
+enum emul_status emul_run(struct emul *e);
+
+/*
+ * Length of the instruction at @bytes (n of them valid) in @mode, for intercepts without NRIPS. @cs_l/@cs_d
+ * are folded into mode. Skips legacy and REX prefixes and compares the opcode: returns 0 where it is not the one
+ * that the intercept names. @opcode is up to 3 bytes, e.g. {0x0f,0xa2}.
+ */
+unsigned int emul_insn_len(const u8 *bytes, unsigned int n, enum emul_mode mode, const u8 *opcode,
+			   unsigned int opcode_len);
+
+#endif

@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The operations, all with a memory operand but for what two-operand forms need. Registers change only when the
+ * instruction retires: an access that needs userspace ends the attempt, and the instruction is run again from its start.
+ */
+#ifdef __KERNEL__
+#include <linux/kernel.h>
+#include <linux/string.h>
+#endif
+#include "emulate/private.h"
+
+/* --- registers --- */
+
+static unsigned int reg_number(const struct emul *e)
+{
+	return ((e->insn.modrm >> 3) & 7) | (e->insn.rex & 4 ? 8 : 0);
+}
+
+/* AH, CH, DH, BH: byte registers 4..7 without a REX prefix. */
+static bool high_byte(const struct emul *e, unsigned int reg, unsigned int size)
+{
+	return size == 1 && !e->insn.rex && reg >= 4 && reg < 8;
+}
+
+static u64 reg_get(const struct emul *e, unsigned int reg, unsigned int size)
+{
+	if (high_byte(e, reg, size))
+		return (e->regs[reg - 4] >> 8) & 0xff;
+	return e->regs[reg] & size_mask(size);
+}
+
+static void reg_set(struct emul *e, unsigned int reg, u64 val, unsigned int size)
+{
+	switch (size) {
+	case 1:
+		if (high_byte(e, reg, size))
+			e->regs[reg - 4] = (e->regs[reg - 4] & ~0xff00ull) | (val & 0xff) << 8;
+		else
+			e->regs[reg] = (e->regs[reg] & ~0xffull) | (val & 0xff);
+		break;
+	case 2:
+		e->regs[reg] = (e->regs[reg] & ~0xffffull) | (val & 0xffff);
+		break;
+	case 4:
+		e->regs[reg] = (u32)val;
+		break;
+	default:
+		e->regs[reg] = val;
+	}
+}
+
+static enum emul_status retire(struct emul *e)
+{
+	e->rip += e->insn.len;
+	if (e->mode != EMUL_LONG64)
+		e->rip = (u32)e->rip;
+	return EMUL_DONE;
+}
+
+/* --- memory operand --- */
+
+static enum emul_status mem_read(struct emul *e, u64 *val, unsigned int size)
+{
+	enum emul_status st;
+	u64 addr;
+
+	*val = 0;
+	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size, false, &addr);
+	return st == EMUL_DONE ? e->ops->read(e, addr, val, size) : st;
+}
+
+static enum emul_status mem_write(struct emul *e, u64 val, unsigned int size)
+{
+	enum emul_status st;
+	u64 addr;
+
+	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size, true, &addr);
+	return st == EMUL_DONE ? e->ops->write(e, addr, &val, size) : st;
+}
+
+/* First half of a read-modify-write: write permission is checked before anything is read. */
+static enum emul_status rmw_read(struct emul *e, u64 *addr, u64 *val, unsigned int size)
+{
+	enum emul_status st;
+
+	*val = 0;
+	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size, true, addr);
+	if (st == EMUL_DONE)
+		st = e->ops->probe_write(e, *addr, size);
+	return st == EMUL_DONE ? e->ops->read(e, *addr, val, size) : st;
+}
+
+static enum emul_status rmw_write(struct emul *e, u64 addr, u64 old, u64 val, unsigned int size,
+				  bool locked)
+{
+	if (locked)
+		return e->ops->cas(e, addr, &old, &val, size);
+	return e->ops->write(e, addr, &val, size);
+}
+
+/* --- arithmetic --- */
+
+static enum emul_status alu_to_mem(struct emul *e, unsigned int op, u64 src)
+{
+	unsigned int size = e->insn.op_size;
+	u64 addr, old, val, flags = e->rflags;
+	enum emul_status st;
+
+	if (op == ALU_CMP) {
+		st = mem_read(e, &old, size);
+		if (st != EMUL_DONE)
+			return st;
+		alu_op(op, old, src, size, &e->rflags);
+		return retire(e);
+	}
+	st = rmw_read(e, &addr, &old, size);
+	if (st != EMUL_DONE)
+		return st;
+	val = alu_op(op, old, src, size, &flags);
+	st = rmw_write(e, addr, old, val, size, e->insn.lock);
+	if (st != EMUL_DONE)
+		return st;
+	e->rflags = flags;
+	return retire(e);
+}
+
+static enum emul_status alu_to_reg(struct emul *e, unsigned int op)
+{
+	unsigned int size = e->insn.op_size, reg = reg_number(e);
+	enum emul_status st;
+	u64 val;
+
+	st = mem_read(e, &val, size);
+	if (st != EMUL_DONE)
+		return st;
+	val = alu_op(op, reg_get(e, reg, size), val, size, &e->rflags);
+	if (op != ALU_CMP)
+		reg_set(e, reg, val, size);
+	return retire(e);
+}
+
+static enum emul_status test(struct emul *e, u64 src)
+{
+	unsigned int size = e->insn.op_size;
+	enum emul_status st;
+	u64 val;
+
+	st = mem_read(e, &val, size);
+	if (st != EMUL_DONE)
+		return st;
+	alu_op(ALU_AND, val, src, size, &e->rflags);
+	return retire(e);
+}
+
+/* Group 2, and NOT, NEG, INC, DEC: one operand, in memory. */
+static u64 unary(const struct emul *e, u64 val, u64 *flags)
+{
+	const struct emul_op *op = e->insn.op;
+	unsigned int size = e->insn.op_size, sub = (e->insn.modrm >> 3) & 7, count;
+
+	switch (op->kind) {
+	case K_GROUP2:
+		count = op->flags & F_ONE ? 1 : op->flags & F_CL ? e->regs[EMUL_RCX] & 0xff :
+			e->insn.imm & 0xff;
+		return alu_shift(sub, val, count, size, flags);
+	case K_GROUP3:
+		return sub == 2 ? ~val : alu_op(ALU_SUB, 0, val, size, flags);
+	default:
+		return sub == 0 ? alu_inc(val, size, flags) : alu_dec(val, size, flags);
+	}
+}
+
+static enum emul_status unary_mem(struct emul *e)
+{
+	unsigned int size = e->insn.op_size;
+	u64 addr, old, val, flags = e->rflags;
+	enum emul_status st;
+
+	st = rmw_read(e, &addr, &old, size);
+	if (st != EMUL_DONE)
+		return st;
+	val = unary(e, old, &flags) & size_mask(size);
+	st = rmw_write(e, addr, old, val, size, e->insn.lock);
+	if (st != EMUL_DONE)
+		return st;
+	e->rflags = flags;
+	return retire(e);
+}
+
+/* --- exchanges --- */
+
+static enum emul_status do_xchg(struct emul *e)
+{
+	unsigned int size = e->insn.op_size, reg = reg_number(e);
+	enum emul_status st;
+	u64 addr, old;
+
+	st = rmw_read(e, &addr, &old, size);
+	if (st == EMUL_DONE)	/* XCHG with memory is always locked */
+		st = rmw_write(e, addr, old, reg_get(e, reg, size), size, true);
+	if (st != EMUL_DONE)
+		return st;
+	reg_set(e, reg, old, size);
+	return retire(e);
+}
+
+static enum emul_status do_xadd(struct emul *e)
+{
+	unsigned int size = e->insn.op_size, reg = reg_number(e);
+	u64 addr, old, val, flags = e->rflags;
+	enum emul_status st;
+
+	st = rmw_read(e, &addr, &old, size);
+	if (st != EMUL_DONE)
+		return st;
+	val = alu_op(ALU_ADD, old, reg_get(e, reg, size), size, &flags);
+	st = rmw_write(e, addr, old, val, size, e->insn.lock);
+	if (st != EMUL_DONE)
+		return st;
+	reg_set(e, reg, old, size);
+	e->rflags = flags;
+	return retire(e);
+}
+
+/* Memory is written in any case: with its old value where the comparison fails. */
+static enum emul_status do_cmpxchg(struct emul *e)
+{
+	unsigned int size = e->insn.op_size;
+	u64 addr, old, flags = e->rflags, acc = reg_get(e, EMUL_RAX, size);
+	enum emul_status st;
+	bool equal;
+
+	st = rmw_read(e, &addr, &old, size);
+	if (st != EMUL_DONE)
+		return st;
+	alu_op(ALU_CMP, acc, old, size, &flags);
+	equal = flags & FLAG_ZF;
+	st = rmw_write(e, addr, old, equal ? reg_get(e, reg_number(e), size) : old, size,
+		       e->insn.lock);
+	if (st != EMUL_DONE)
+		return st;
+	if (!equal)
+		reg_set(e, EMUL_RAX, old, size);
+	e->rflags = flags;
+	return retire(e);
+}
+
+/* CMPXCHG8B and CMPXCHG16B. */
+static enum emul_status cmpxchg_wide(struct emul *e)
+{
+	unsigned int half = e->insn.op_size == 8 ? 8 : 4;
+	u64 addr, old[2] = {}, val[2];
+	u8 old_bytes[16], new_bytes[16];
+	enum emul_status st;
+	bool equal;
+
+	if (((e->insn.modrm >> 3) & 7) != 1)
+		return EMUL_UNHANDLED;
+	st = emul_linear(e, e->insn.seg, e->insn.mem_off, 2 * half, true, &addr);
+	if (st != EMUL_DONE)
+		return st;
+	if (half == 8 && (addr & 15))
+		return emul_set_fault(e, VEC_GP, true, 0, 0);
+	st = e->ops->probe_write(e, addr, 2 * half);
+	if (st == EMUL_DONE)
+		st = e->ops->read(e, addr, old_bytes, 2 * half);
+	if (st != EMUL_DONE)
+		return st;
+	memcpy(&old[0], old_bytes, half);
+	memcpy(&old[1], old_bytes + half, half);
+	equal = old[0] == reg_get(e, EMUL_RAX, half) && old[1] == reg_get(e, EMUL_RDX, half);
+	val[0] = equal ? e->regs[EMUL_RBX] : old[0];
+	val[1] = equal ? e->regs[EMUL_RCX] : old[1];
+	memcpy(new_bytes, &val[0], half);
+	memcpy(new_bytes + half, &val[1], half);
+	if (e->insn.lock)
+		st = e->ops->cas(e, addr, old_bytes, new_bytes, 2 * half);
+	else
+		st = e->ops->write(e, addr, new_bytes, 2 * half);
+	if (st != EMUL_DONE)
+		return st;
+	e->rflags &= ~(u64)FLAG_ZF;
+	if (equal) {
+		e->rflags |= FLAG_ZF;
+	} else {
+		reg_set(e, EMUL_RAX, old[0], half);
+		reg_set(e, EMUL_RDX, old[1], half);
+	}
+	return retire(e);
+}
+
+/* --- bits --- */
+
+/* @which: 0 BT, 1 BTS, 2 BTR, 3 BTC. A register operand reaches beyond the word: bit n is in the byte n / 8. */
+static enum emul_status bit_op(struct emul *e, unsigned int which, s64 bit, bool reaches)
+{
+	unsigned int size = e->insn.op_size, bits = 8 * size;
+	u64 off = e->insn.mem_off, addr, old, val, mask;
+	enum emul_status st;
+
+	if (reaches) {
+		s64 word = bit >> (size == 2 ? 4 : size == 4 ? 5 : 6);
+
+		e->insn.mem_off = (off + word * (s64)size) & size_mask(e->insn.addr_size);
+	}
+	mask = 1ull << (bit & (bits - 1));
+	if (which == 0) {
+		st = mem_read(e, &old, size);
+	} else {
+		st = rmw_read(e, &addr, &old, size);
+		val = which == 1 ? old | mask : which == 2 ? old & ~mask : old ^ mask;
+		if (st == EMUL_DONE)
+			st = rmw_write(e, addr, old, val, size, e->insn.lock);
+	}
+	e->insn.mem_off = off;	/* the instruction may be run again */
+	if (st != EMUL_DONE)
+		return st;
+	e->rflags = (e->rflags & ~(u64)FLAG_CF) | (old & mask ? FLAG_CF : 0);
+	return retire(e);
+}
+
+static enum emul_status bit_by_reg(struct emul *e)
+{
+	unsigned int size = e->insn.op_size;
+	u64 raw = reg_get(e, reg_number(e), size);
+	s64 bit = size == 8 ? (s64)raw : size == 4 ? (s32)raw : (s16)raw;
+
+	return bit_op(e, (e->insn.opcode >> 3) & 3, bit, true);
+}
+
+/* --- moves --- */
+
+static enum emul_status load(struct emul *e, unsigned int reg, unsigned int size)
+{
+	enum emul_status st;
+	u64 val;
+
+	st = mem_read(e, &val, size);
+	if (st != EMUL_DONE)
+		return st;
+	reg_set(e, reg, val, size);
+	return retire(e);
+}
+
+static enum emul_status store(struct emul *e, u64 val, unsigned int size)
+{
+	enum emul_status st = mem_write(e, val & size_mask(size), size);
+
+	return st == EMUL_DONE ? retire(e) : st;
+}
+
+static enum emul_status load_extended(struct emul *e, unsigned int from, bool sign)
+{
+	enum emul_status st;
+	u64 val;
+
+	st = mem_read(e, &val, from);
+	if (st != EMUL_DONE)
+		return st;
+	if (sign)
+		val = from == 1 ? (u64)(s8)val : from == 2 ? (u64)(s16)val : (u64)(s32)val;
+	reg_set(e, reg_number(e), val, e->insn.op_size);
+	return retire(e);
+}
+
+static enum emul_status cmov(struct emul *e)
+{
+	unsigned int size = e->insn.op_size, reg = reg_number(e);
+	enum emul_status st;
+	u64 val;
+
+	/* The operand is read whether or not it is used, and a 32-bit destination is cleared above in any case. */
+	st = mem_read(e, &val, size);
+	if (st != EMUL_DONE)
+		return st;
+	if (!alu_condition(e->insn.opcode & 15, e->rflags))
+		val = reg_get(e, reg, size);
+	reg_set(e, reg, val, size);
+	return retire(e);
+}
+
+/* --- stack --- */
+
+static unsigned int stack_size(const struct emul *e)
+{
+	if (e->mode == EMUL_LONG64)
+		return 8;
+	return e->segs[EMUL_SS].attr & BIT(10) ? 4 : 2;
+}
+
+static unsigned int push_size(const struct emul *e)
+{
+	return e->mode == EMUL_LONG64 && e->insn.op_size == 4 ? 8 : e->insn.op_size;
+}
+
+static enum emul_status push(struct emul *e)
+{
+	unsigned int size = push_size(e), width = stack_size(e);
+	u64 rsp = (e->regs[EMUL_RSP] - size) & size_mask(width), addr, val;
+	enum emul_status st;
+
+	st = mem_read(e, &val, size);
+	if (st == EMUL_DONE)
+		st = emul_linear(e, EMUL_SS, rsp, size, true, &addr);
+	if (st == EMUL_DONE)
+		st = e->ops->write(e, addr, &val, size);
+	if (st != EMUL_DONE)
+		return st;
+	reg_set(e, EMUL_RSP, rsp, width);
+	return retire(e);
+}
+
+static enum emul_status pop(struct emul *e)
+{
+	unsigned int size = push_size(e), width = stack_size(e);
+	u64 off = e->insn.mem_off, addr, val = 0;
+	enum emul_status st;
+
+	if ((e->insn.modrm >> 3) & 7)
+		return EMUL_UNHANDLED;
+	st = emul_linear(e, EMUL_SS, e->regs[EMUL_RSP] & size_mask(width), size, false, &addr);
+	if (st == EMUL_DONE)
+		st = e->ops->read(e, addr, &val, size);
+	if (st != EMUL_DONE)
+		return st;
+	/* An address based on RSP is computed with RSP already moved (APM vol. 3, POP). */
+	if (e->insn.base_rsp)
+		e->insn.mem_off = (off + size) & size_mask(e->insn.addr_size);
+	st = mem_write(e, val, size);
+	e->insn.mem_off = off;
+	if (st != EMUL_DONE)
+		return st;
+	reg_set(e, EMUL_RSP, (e->regs[EMUL_RSP] + size) & size_mask(width), width);
+	return retire(e);
+}
+
+/* --- groups --- */
+
+static enum emul_status group3(struct emul *e)
+{
+	switch ((e->insn.modrm >> 3) & 7) {
+	case 0:
+	case 1:
+		return test(e, e->insn.imm);
+	case 2:
+	case 3:
+		return unary_mem(e);
+	default:
+		return EMUL_UNHANDLED;
+	}
+}
+
+static enum emul_status group45(struct emul *e)
+{
+	switch ((e->insn.modrm >> 3) & 7) {
+	case 0:
+	case 1:
+		return unary_mem(e);
+	case 6:
+		return e->insn.opcode == 0xff ? push(e) : EMUL_UNHANDLED;
+	default:
+		return EMUL_UNHANDLED;
+	}
+}
+
+static enum emul_status group8(struct emul *e)
+{
+	unsigned int sub = (e->insn.modrm >> 3) & 7;
+
+	return sub < 4 ? EMUL_UNHANDLED : bit_op(e, sub & 3, e->insn.imm & 0x3f, false);
+}
+
+enum emul_status emul_run(struct emul *e)
+{
+	const struct emul_op *op = e->insn.op;
+	unsigned int size = e->insn.op_size;
+
+	if (op->kind >= K_MOVS && op->kind <= K_OUTS)
+		return emul_string(e, op->kind);
+	if (!e->insn.mem_valid)
+		return EMUL_UNHANDLED;	/* register forms never fault on memory */
+	switch (op->kind) {
+	case K_MOV_RM:
+		return load(e, reg_number(e), size);
+	case K_MOV_MR:
+		return store(e, reg_get(e, reg_number(e), size), size);
+	case K_MOV_MI:
+		return (e->insn.modrm >> 3) & 7 ? EMUL_UNHANDLED : store(e, e->insn.imm, size);
+	case K_ALU_MR:
+		return alu_to_mem(e, (e->insn.opcode >> 3) & 7, reg_get(e, reg_number(e), size));
+	case K_ALU_RM:
+		return alu_to_reg(e, (e->insn.opcode >> 3) & 7);
+	case K_GROUP1:
+		return alu_to_mem(e, (e->insn.modrm >> 3) & 7, e->insn.imm);
+	case K_TEST_MR:
+		return test(e, reg_get(e, reg_number(e), size));
+	case K_XCHG:
+		return do_xchg(e);
+	case K_MOV_FROM_SREG:
+		if (((e->insn.modrm >> 3) & 7) >= EMUL_NR_SEGS)
+			return emul_set_fault(e, VEC_UD, false, 0, 0);
+		return store(e, e->segs[(e->insn.modrm >> 3) & 7].sel, 2);
+	case K_MOFFS_LOAD:
+		return load(e, EMUL_RAX, size);
+	case K_MOFFS_STORE:
+		return store(e, e->regs[EMUL_RAX], size);
+	case K_MOVSXD:
+		return load_extended(e, 4, true);
+	case K_MOVZX:
+		return load_extended(e, op->flags & F_SRC8 ? 1 : 2, false);
+	case K_MOVSX:
+		return load_extended(e, op->flags & F_SRC8 ? 1 : 2, true);
+	case K_GROUP2:
+		return unary_mem(e);
+	case K_GROUP3:
+		return group3(e);
+	case K_GROUP45:
+		return group45(e);
+	case K_POP:
+		return pop(e);
+	case K_BT:
+		return bit_by_reg(e);
+	case K_GROUP8:
+		return group8(e);
+	case K_CMPXCHG:
+		return do_cmpxchg(e);
+	case K_GROUP9:
+		return cmpxchg_wide(e);
+	case K_XADD:
+		return do_xadd(e);
+	case K_SETCC:
+		return store(e, alu_condition(e->insn.opcode & 15, e->rflags), 1);
+	case K_CMOV:
+		return cmov(e);
+	default:
+		return EMUL_UNHANDLED;
+	}
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Shared by the decoder and the operations. */
+#ifndef SVM_EMULATE_PRIVATE_H
+#define SVM_EMULATE_PRIVATE_H
+
+#include "emulate/emulate.h"
+
+#define FLAG_CF		BIT(0)
+#define FLAG_PF		BIT(2)
+#define FLAG_AF		BIT(4)
+#define FLAG_ZF		BIT(6)
+#define FLAG_SF		BIT(7)
+#define FLAG_DF		BIT(10)
+#define FLAG_OF		BIT(11)
+#define FLAGS_ARITH	(FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+
+#define VEC_UD		6
+#define VEC_SS		12
+#define VEC_GP		13
+
+/* What an opcode does; a row of the tables in decode.c. */
+enum emul_kind {
+	K_NONE,			/* not emulated */
+	K_ALU_MR, K_ALU_RM,	/* ADD..CMP, direction; the operation is in opcode bits 5:3 */
+	K_GROUP1,		/* ADD..CMP r/m,imm; the operation is in ModRM.reg */
+	K_TEST_MR, K_XCHG,
+	K_MOV_MR, K_MOV_RM, K_MOV_MI, K_MOV_FROM_SREG,
+	K_MOFFS_LOAD, K_MOFFS_STORE,
+	K_MOVSXD, K_MOVZX, K_MOVSX,
+	K_MOVS, K_CMPS, K_STOS, K_LODS, K_SCAS, K_INS, K_OUTS,
+	K_GROUP2,		/* shifts and rotates */
+	K_GROUP3,		/* TEST, NOT, NEG (MUL and DIV are not emulated) */
+	K_GROUP45,		/* INC, DEC, PUSH */
+	K_POP,
+	K_BT, K_GROUP8, K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
+};
+
+#define F_MODRM		BIT(0)
+#define F_BYTE		BIT(1)	/* 8-bit operand */
+#define F_IMM		BIT(2)	/* immediate of operand size, at most 4 bytes */
+#define F_IMM8		BIT(3)	/* 8-bit immediate, sign-extended */
+#define F_LOCK		BIT(4)	/* LOCK may precede it where it writes memory */
+#define F_SRC8		BIT(5)	/* memory operand of 8 bits (MOVZX, MOVSX) */
+#define F_SRC16		BIT(6)	/* memory operand of 16 bits */
+#define F_ONE		BIT(7)	/* shift by one */
+#define F_CL		BIT(8)	/* shift by CL */
+
+struct emul_op {
+	u8 kind;
+	u16 flags;
+};
+
+static inline u64 size_mask(unsigned int size)
+{
+	return size == 8 ? ~0ull : (1ull << (8 * size)) - 1;
+}
+
+/* address.c */
+enum emul_status emul_linear(struct emul *e, unsigned int seg, u64 offset, unsigned int len,
+			     bool write, u64 *addr);
+
+/* alu.c */
+u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags);
+u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags);
+u64 alu_inc(u64 dst, unsigned int size, u64 *rflags);
+u64 alu_dec(u64 dst, unsigned int size, u64 *rflags);
+bool alu_condition(unsigned int cc, u64 rflags);
+#define ALU_ADD	0
+#define ALU_AND	4
+#define ALU_SUB	5
+#define ALU_CMP	7
+
+/* string.c */
+enum emul_status emul_string(struct emul *e, unsigned int kind);
+
+#endif
