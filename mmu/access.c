@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest-physical memory as the hypervisor reads and writes it: through the owner's addresses, like
+ * any user memory. So the host's own protection, copy-on-write and dirty tracking hold, and a slot
+ * that was replaced meanwhile does no harm. Slots were checked to lie in user space when they were
+ * made.
+ */
+#include <linux/pagemap.h>
+#include <linux/uaccess.h>
+#include "mmu/mmu.h"
+
+/* The bytes of [gpa, gpa + len) that lie in one slot, and where; 0 where there is no such slot. */
+static unsigned int mem_span(struct memory *mem, u64 gpa, unsigned int len, bool write,
+			     struct memslot **slot, void __user **p)
+{
+	u64 gfn = gpa >> PAGE_SHIFT, in_slot;
+	struct memslot *s = mem_slot(mem, gfn);
+
+	if (unlikely(!s || (write && (s->flags & KVM_MEM_READONLY)) || current->mm != mem->mm))
+		return 0;
+	*slot = s;
+	*p = (void __user *)(mem_slot_hva(s, gfn) + offset_in_page(gpa));
+	in_slot = ((s->base_gfn + s->npages) << PAGE_SHIFT) - gpa;
+	return min_t(u64, len, in_slot);
+}
+
+/**
+ * mem_read() - copies from guest memory
+ * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @gpa: guest-physical address
+ * @buf: where to
+ * @len: number of bytes
+ *
+ * Does not sleep under pagefault_disable().
+ *
+ * Return: 0, or -EFAULT where not all of it is readable memory; @buf is then undefined.
+ */
+int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len)
+{
+	struct memslot *slot;
+	void __user *p;
+	unsigned int n;
+
+	for (; len; len -= n, buf += n, gpa += n) {
+		n = mem_span(mem, gpa, len, false, &slot, &p);
+		if (!n || __copy_from_user_inatomic(buf, p, n))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/**
+ * mem_write() - copies to guest memory
+ * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @gpa: guest-physical address
+ * @buf: where from
+ * @len: number of bytes
+ *
+ * Does not sleep under pagefault_disable().
+ *
+ * Return: 0, or -EFAULT where not all of it is writable memory; some may then have been written.
+ */
+int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len)
+{
+	struct memslot *slot;
+	void __user *p;
+	unsigned int n;
+	u64 gfn;
+	int rc;
+
+	for (; len; len -= n, buf += n, gpa += n) {
+		n = mem_span(mem, gpa, len, true, &slot, &p);
+		if (!n)
+			return -EFAULT;
+		rc = __copy_to_user_inatomic(p, buf, n);
+		/* Also after a fault: a part may have been written. */
+		for (gfn = gpa >> PAGE_SHIFT; gfn <= (gpa + n - 1) >> PAGE_SHIFT; gfn++)
+			mem_mark_dirty(slot, gfn);
+		if (rc)
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/** mem_read_atomic() - mem_read() that never sleeps: -EFAULT also where a host page is absent */
+int mem_read_atomic(struct memory *mem, u64 gpa, void *buf, unsigned int len)
+{
+	int rc;
+
+	pagefault_disable();
+	rc = mem_read(mem, gpa, buf, len);
+	pagefault_enable();
+	return rc;
+}
+
+/** mem_write_atomic() - mem_write() that never sleeps: -EFAULT also where a host page is absent */
+int mem_write_atomic(struct memory *mem, u64 gpa, const void *buf, unsigned int len)
+{
+	int rc;
+
+	pagefault_disable();
+	rc = mem_write(mem, gpa, buf, len);
+	pagefault_enable();
+	return rc;
+}
+
+/* 0 done, 1 differs, -EFAULT. The kernel's accessor has a local label, hence a function a size. */
+#define DEFINE_USER_CMPXCHG(type)							\
+static int user_cmpxchg_##type(type __user *p, u64 *old, u64 new)			\
+{											\
+	type expected = *old;								\
+	int rc = __try_cmpxchg_user(p, &expected, (type)new, fault);			\
+											\
+	if (rc == 1)									\
+		*old = expected;							\
+	return rc;									\
+}
+DEFINE_USER_CMPXCHG(u8)
+DEFINE_USER_CMPXCHG(u16)
+DEFINE_USER_CMPXCHG(u32)
+DEFINE_USER_CMPXCHG(u64)
+
+/**
+ * mem_cmpxchg() - compares and exchanges in guest memory, atomically towards vCPUs and the owner
+ * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @gpa: guest-physical address, a multiple of @len
+ * @old: expected value; on a mismatch the value found
+ * @new: value to store
+ * @len: 1, 2, 4 or 8
+ *
+ * Return: 0 if stored, 1 if the memory differs, -EFAULT where it is not writable memory or @gpa or
+ * @len is out of order.
+ */
+int mem_cmpxchg(struct memory *mem, u64 gpa, u64 *old, u64 new, unsigned int len)
+{
+	struct memslot *slot;
+	void __user *p;
+	int rc;
+
+	if ((gpa & (len - 1)) || mem_span(mem, gpa, len, true, &slot, &p) != len)
+		return -EFAULT;
+	switch (len) {
+	case 1:
+		rc = user_cmpxchg_u8(p, old, new);
+		break;
+	case 2:
+		rc = user_cmpxchg_u16(p, old, new);
+		break;
+	case 4:
+		rc = user_cmpxchg_u32(p, old, new);
+		break;
+	case 8:
+		rc = user_cmpxchg_u64(p, old, new);
+		break;
+	default:
+		return -EFAULT;
+	}
+	if (!rc)
+		mem_mark_dirty(slot, gpa >> PAGE_SHIFT);
+	return rc;
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Guest-physical memory of one VM: slots, nested page table, notifier, guest page walk.
+ *
+ * Layering: knows nothing of vCPUs. When a translation goes away it calls memory_ops.flush(),
+ * which must not return before no vCPU can use the old translation any more.
+ *
+ * The nested page table is a cache of the owner's page tables: a leaf is copied from a host entry
+ * while npt_lock is held and no invalidation covers the address, it never permits more than that
+ * entry does, and the MMU notifier removes it before the host entry loses anything. Nothing is
+ * pinned and no page reference is held; see npt.c for why this is enough.
+ *
+ * Lock order: slots_lock, mmap_lock, the page-table locks of the host (notifier callbacks run under
+ * them), npt_lock. npt_lock is never waited for with interrupts off, as its holder may wait for
+ * other CPUs in flush().
+ */
+#ifndef SVM_MMU_H
+#define SVM_MMU_H
+
+#include <linux/kvm.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/nospec.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+#include <linux/types.h>
+
+#define MEM_NR_SLOTS		1024	/* ids 0..1023; answered as KVM_CAP_NR_MEMSLOTS */
+#define MEM_GPA_BITS_MAX	52
+#define MEM_MAX_PAGES		((1ULL << 31) - 1)	/* of one slot */
+#define NPT_SPARES		8
+
+/* Immutable but for the bits of @dirty. */
+struct memslot {
+	u64 base_gfn;		/* first guest frame */
+	u64 npages;
+	unsigned long hva;	/* host virtual address of base_gfn */
+	u32 id;
+	u32 flags;		/* KVM_MEM_* */
+	unsigned long *dirty;	/* bitmap, one bit a page; NULL without KVM_MEM_LOG_DIRTY_PAGES */
+};
+
+/* An immutable snapshot, sorted by base_gfn; replaced whole under slots_lock, read under SRCU. */
+struct memslots {
+	u64 generation;
+	unsigned int nr;
+	struct memslot *slot[];		/* sorted by base_gfn, no overlaps */
+};
+
+struct memory;
+
+struct memory_ops {
+	/*
+	 * A translation was removed or narrowed, or the slots changed: make every vCPU drop its TLB
+	 * and leave the guest, and wait until each has left. Called with npt_lock held and
+	 * interrupts on; must not sleep. A vCPU so kicked must also drop and retake its SRCU read
+	 * lock before it enters the guest again, or changes of the slots would wait for ever.
+	 */
+	void (*flush)(struct memory *mem);
+};
+
+struct memory {
+	const struct memory_ops *ops;
+	struct mm_struct *mm;		/* owner; guest accesses only happen in its context */
+	u64 root_hpa;			/* nCR3 */
+	int levels;			/* of the nested table: 5 on a host with CR4.LA57, else 4 */
+	unsigned int last_slot;		/* index of the last slot found: a hint, racy by design */
+	struct memslots __rcu *slots;	/* written under slots_lock and npt_lock */
+	struct srcu_struct srcu;
+	struct mutex slots_lock;	/* one change of the slots, one reader of a dirty log */
+
+	spinlock_t npt_lock;
+	u64 *root;			/* Protected by: npt_lock (the whole table is) */
+	unsigned int invalidate_in_progress; /* Protected by: npt_lock */
+	unsigned long invalidate_start;	/* Protected by: npt_lock; hva range in flux, while the */
+	unsigned long invalidate_end;	/* count is not 0 */
+	unsigned int nr_spare;		/* Protected by: npt_lock */
+	u64 *spare[NPT_SPARES];		/* Protected by: npt_lock; zeroed pages for new tables */
+	struct mmu_notifier notifier;
+};
+
+/* memory_init(): current->mm becomes the owner. Returns 0 or -ENOMEM/-EINTR. */
+int memory_init(struct memory *mem, const struct memory_ops *ops);
+void memory_destroy(struct memory *mem);
+
+/* KVM_SET_USER_MEMORY_REGION with the errno of api.rst. Sleeps; takes slots_lock. */
+int mem_set_region(struct memory *mem, const struct kvm_userspace_memory_region *r);
+
+/* KVM_GET_DIRTY_LOG for one slot: copies and clears the bitmap to @user_bitmap. Sleeps. */
+int mem_get_dirty_log(struct memory *mem, u32 slot_id, void __user *user_bitmap);
+
+struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots, u64 gfn);
+
+/* The current snapshot: the caller holds the SRCU read lock, npt_lock or slots_lock. */
+static inline struct memslots *mem_slots(struct memory *mem)
+{
+	return srcu_dereference_check(mem->slots, &mem->srcu, lockdep_is_held(&mem->npt_lock) ||
+				      lockdep_is_held(&mem->slots_lock));
+}
+
+/**
+ * mem_slot() - the slot that covers a guest frame
+ * @mem: guest memory; the caller holds srcu_read_lock(&mem->srcu)
+ * @gfn: guest frame number
+ *
+ * Tries the last slot found before it searches.
+ *
+ * Return: the slot, or NULL where none covers @gfn.
+ */
+static inline struct memslot *mem_slot(struct memory *mem, u64 gfn)
+{
+	const struct memslots *slots = mem_slots(mem);
+	unsigned int i = READ_ONCE(mem->last_slot);
+
+	if (likely(i < slots->nr)) {
+		struct memslot *slot = slots->slot[i];
+
+		if (likely(gfn - slot->base_gfn < slot->npages))
+			return slot;
+	}
+	return mem_slot_search(mem, slots, gfn);
+}
+
+/* Offset in pages of a frame in its slot; in bounds in speculation too, as the guest chose it. */
+static inline u64 mem_slot_index(const struct memslot *slot, u64 gfn)
+{
+	return array_index_nospec(gfn - slot->base_gfn, slot->npages);
+}
+
+/* Host virtual address of a frame of @slot. */
+static inline unsigned long mem_slot_hva(const struct memslot *slot, u64 gfn)
+{
+	return slot->hva + (mem_slot_index(slot, gfn) << PAGE_SHIFT);
+}
+
+/*
+ * Notes a write, after the data is in memory. Not tested before it is set: the locked operation is
+ * also the barrier between the data and the bit.
+ */
+static inline void mem_mark_dirty(const struct memslot *slot, u64 gfn)
+{
+	if (slot->dirty)
+		set_bit(mem_slot_index(slot, gfn), slot->dirty);
+}
+
+enum npt_result {
+	NPT_OK,			/* mapped (or spurious): re-enter the guest */
+	NPT_MMIO,		/* no slot, or a write to a read-only slot: emulate */
+	NPT_RETRY,		/* raced with an invalidation or a signal is pending: loop */
+	NPT_EFAULT,		/* the slot's host mapping forbids the access (kvm_run -EFAULT) */
+	NPT_ENOMEM,
+	NPT_EXEC_MMIO,		/* instruction fetch from where there is no memory */
+};
+
+/*
+ * Handles #NPF at gpa with EXITINFO1 @error (APM vol. 2, 15.25.6). Caller holds the SRCU read lock
+ * and does not count as being in the guest for ops->flush(). npt_fault() may sleep;
+ * npt_fault_fast() never sleeps nor waits, whatever the state of interrupts: it maps only from host
+ * entries that are present and permit the access, else NPT_RETRY.
+ */
+enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error);
+enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error);
+
+/*
+ * Copies to and from guest-physical memory, in the context of mem->mm with the SRCU read lock held.
+ * 0, or -EFAULT where a page has no (writable) slot or host mapping. The *_atomic forms never sleep
+ * (pagefault_disable()): -EFAULT also where a host page is absent. Writes mark the page dirty.
+ */
+int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len);
+int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len);
+int mem_read_atomic(struct memory *mem, u64 gpa, void *buf, unsigned int len);
+int mem_write_atomic(struct memory *mem, u64 gpa, const void *buf, unsigned int len);
+/*
+ * Aligned 1/2/4/8-byte compare-exchange: 0 done, 1 memory differs (*old updated), -EFAULT. Does not
+ * sleep under pagefault_disable().
+ */
+int mem_cmpxchg(struct memory *mem, u64 gpa, u64 *old, u64 new, unsigned int len);
+
+/* Guest page walk, GVA -> GPA (APM vol. 2, chapter 5), by software. */
+#define WALK_WRITE	BIT(1)		/* bits as in the #PF error code */
+#define WALK_USER	BIT(2)
+#define WALK_FETCH	BIT(4)
+#define WALK_NO_AD	BIT(8)		/* leave accessed/dirty bits alone (KVM_TRANSLATE, ...) */
+#define WALK_ATOMIC	BIT(9)		/* must not sleep: -EAGAIN where that would be needed */
+
+struct walk_ctx {
+	u64 cr0, cr3, cr4, efer;
+	u64 rflags;		/* for SMAP: AC; clear it for implicit supervisor accesses */
+	u64 pdpte[4];		/* unused: PAE PDPTEs are read from memory */
+	u8 maxphyaddr;		/* guest's MAXPHYADDR, for reserved bits */
+	bool gbpages;		/* guest CPUID has 1-GiB pages */
+};
+
+struct walk_fault {
+	u32 error_code;		/* #PF error code */
+};
+
+/*
+ * Returns 0 and *gpa; -EFAULT with @fault filled (guest #PF); -ENXIO where a guest page table lies
+ * outside memory (also with @fault filled); -EAGAIN for WALK_ATOMIC. Caller holds the SRCU read
+ * lock, in the context of mem->mm.
+ */
+int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 *gpa,
+	       struct walk_fault *fault);
+
+/* Module-wide set-up; nothing to do at present. */
+int mmu_module_init(void);
+void mmu_module_exit(void);
+
+#endif

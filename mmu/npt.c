@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Nested page table and nested page faults (APM vol. 2, 15.25).
+ *
+ * A leaf is a copy of the owner's own page-table entry, made under npt_lock while no invalidation
+ * covers the address. Whoever takes something away from a host entry (unmap, copy-on-write, KSM,
+ * migration, write-protection, cleaning the dirty bit, splitting a huge page) brackets that with
+ * invalidate_range_start/end, and start needs npt_lock. So either start comes before the copy,
+ * which is then refused until end, or after it, and then start finds the leaf and removes it. A
+ * page can therefore not be freed or shared while the guest can reach it, and neither a page
+ * reference nor a sequence count is needed. Changes of the slots follow the same pattern.
+ *
+ * Dirty: a leaf is only made writable when the host entry is writable *and* dirty. Cleaning a host
+ * entry is notified, so while a writable leaf exists the kernel regards the page as dirty anyway:
+ * the D bit of a leaf carries no information, and is set in advance to spare the CPU the update.
+ * Accessed: reclaim asks about it through the notifier's young calls. An A bit that goes with a
+ * zapped leaf is lost, which costs accuracy of aging and nothing else.
+ */
+#include <linux/irqflags.h>
+#include <linux/mem_encrypt.h>
+#include <linux/mmzone.h>
+#include <linux/pgtable.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include "mmu/npt.h"
+
+/* #NPF error code, EXITINFO1 (APM vol. 2, 15.25.6) */
+#define NPF_WRITE	BIT_ULL(1)
+#define NPF_RSVD	BIT_ULL(3)
+#define NPF_FETCH	BIT_ULL(4)
+
+#define NPT_TABLE_BITS	(NPT_P | NPT_RW | NPT_US | NPT_A)
+#define NPT_AROUND	64		/* pages of a fault-around window, aligned; a power of 2 */
+#define NPT_SPARES_LOW	3		/* a fault needs at most levels - 1 = 4 new tables */
+
+/* What a host entry must look like to be copied, and what of it is tested. */
+#define HOST_PKEY	(_PAGE_PKEY_BIT0 | _PAGE_PKEY_BIT1 | _PAGE_PKEY_BIT2 | _PAGE_PKEY_BIT3)
+#define HOST_TEST	(_PAGE_PRESENT | _PAGE_USER | _PAGE_SPECIAL | HOST_PKEY)
+#define HOST_GOOD	(_PAGE_PRESENT | _PAGE_USER)
+#define HOST_RW		(_PAGE_RW | _PAGE_DIRTY)
+#define HOST_COPY_4K	(NPT_P | NPT_PWT | NPT_PCD | NPT_PAT_4K | NPT_ADDR)
+
+/* One leaf of the host's page tables. */
+struct host_leaf {
+	u64 val;
+	int level;
+	const u64 *table;	/* the page table that holds it, if level is 4K; IRQs off only */
+};
+
+static u64 *npt_table(u64 entry)
+{
+	return __va(__sme_clr(entry & NPT_ADDR));
+}
+
+static bool npt_is_table(u64 entry, int level)
+{
+	return level > NPT_LEVEL_4K && entry && !(entry & NPT_PS);
+}
+
+static unsigned int npt_index(u64 gfn, int level)
+{
+	return (gfn >> (9 * (level - 1))) & (PTRS_PER_PTE - 1);
+}
+
+/* --- Removing --- */
+
+/* Unlinks the table behind @entry, of @level. The CPU may still walk it until the next flush. */
+static void npt_detach(u64 *entry, int level, struct list_head *free)
+{
+	struct page *page = virt_to_page(npt_table(*entry));
+
+	WRITE_ONCE(*entry, 0);
+	set_page_private(page, level);
+	list_add(&page->lru, free);
+}
+
+/*
+ * Tables that lie inside the range whole are unlinked unread, so the work under the lock is at most
+ * two partial tables a level, however large the range is. Recursion: one step a level.
+ */
+static bool npt_zap_table(u64 *table, int level, u64 gfn, u64 end, struct list_head *free)
+{
+	bool hit = false;
+	u64 next;
+
+	for (; gfn < end; gfn = next) {
+		u64 span = npt_pages(level), base = gfn & ~(span - 1);
+		u64 *e = &table[npt_index(gfn, level)];
+
+		next = min(base + span, end);
+		if (!*e)
+			continue;
+		if (!npt_is_table(*e, level)) {
+			WRITE_ONCE(*e, 0);
+			hit = true;
+		} else if (base == gfn && base + span == next) {
+			npt_detach(e, level - 1, free);
+			hit = true;
+		} else {
+			hit |= npt_zap_table(npt_table(*e), level - 1, gfn, next, free);
+		}
+	}
+	return hit;
+}
+
+bool npt_zap(struct memory *mem, u64 gfn, u64 end, struct list_head *free)
+{
+	lockdep_assert_held(&mem->npt_lock);
+	return npt_zap_table(mem->root, mem->levels, gfn,
+			     min(end, npt_pages(mem->levels + 1)), free);
+}
+
+static void npt_free_tree(u64 *table, int level, bool may_sleep)
+{
+	unsigned int i;
+
+	if (level > NPT_LEVEL_4K) {
+		for (i = 0; i < PTRS_PER_PTE; i++)
+			if (npt_is_table(table[i], level))
+				npt_free_tree(npt_table(table[i]), level - 1, may_sleep);
+		if (may_sleep)
+			cond_resched();
+	}
+	free_page((unsigned long)table);
+}
+
+/**
+ * npt_free() - frees the tables that npt_zap() has unlinked
+ * @free: the list
+ * @may_sleep: the caller may sleep
+ *
+ * After memory_ops.flush(), and outside npt_lock: a large VM has very many.
+ */
+void npt_free(struct list_head *free, bool may_sleep)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, free, lru) {
+		int level = page_private(page);
+
+		list_del(&page->lru);
+		set_page_private(page, 0);
+		npt_free_tree(page_address(page), level, may_sleep);
+	}
+}
+
+/* The entry that ends the walk to gfn: a leaf, or an empty entry. @level: where. */
+static u64 *npt_lookup(struct memory *mem, u64 gfn, int *level)
+{
+	u64 *table = mem->root, *e;
+	int l = mem->levels;
+
+	for (;;) {
+		e = &table[npt_index(gfn, l)];
+		if (!npt_is_table(*e, l))
+			break;
+		table = npt_table(*e);
+		l--;
+	}
+	*level = l;
+	return e;
+}
+
+bool npt_write_protect(struct memory *mem, u64 gfn)
+{
+	int level;
+	u64 *e;
+
+	lockdep_assert_held(&mem->npt_lock);
+	e = npt_lookup(mem, gfn, &level);
+	/* The CPU may set A and D meanwhile, by a locked operation; so ours is one too. */
+	return test_and_clear_bit(ilog2(NPT_RW), (unsigned long *)e);
+}
+
+bool npt_young(struct memory *mem, u64 gfn, u64 end, bool clear)
+{
+	bool young = false;
+	int level;
+	u64 *e;
+
+	lockdep_assert_held(&mem->npt_lock);
+	for (; gfn < end; gfn = (gfn | (npt_pages(level) - 1)) + 1) {
+		e = npt_lookup(mem, gfn, &level);
+		if (!(*e & NPT_A))
+			continue;
+		young = true;
+		if (!clear)
+			break;
+		clear_bit(NPT_A_BIT, (unsigned long *)e);
+	}
+	return young;
+}
+
+/* --- Tables in reserve --- */
+
+/* Fills the reserve of zeroed tables, which npt_lock must not be held for: 0 or -ENOMEM. */
+static int npt_top_up(struct memory *mem)
+{
+	u64 *page;
+
+	while (READ_ONCE(mem->nr_spare) < NPT_SPARES) {
+		page = (u64 *)__get_free_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		if (!page)
+			return -ENOMEM;
+		spin_lock(&mem->npt_lock);
+		if (mem->nr_spare < NPT_SPARES) {
+			mem->spare[mem->nr_spare++] = page;
+			page = NULL;
+		}
+		spin_unlock(&mem->npt_lock);
+		if (page) {
+			free_page((unsigned long)page);
+			break;
+		}
+	}
+	return 0;
+}
+
+/* --- Mapping --- */
+
+/*
+ * Finds the leaf that maps hva in the owner's page tables. Interrupts are off, which holds back the
+ * freeing of page tables (it waits for an IPI or an RCU grace period, like for
+ * get_user_pages_fast()). False where nothing is present.
+ */
+static bool host_walk(struct mm_struct *mm, unsigned long hva, struct host_leaf *h)
+{
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+
+	pgd = READ_ONCE(*pgd_offset(mm, hva));
+	if (!(native_pgd_val(pgd) & _PAGE_PRESENT))
+		return false;
+	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
+	if (!(native_p4d_val(p4d) & _PAGE_PRESENT))
+		return false;
+	pud = READ_ONCE(*pud_offset(&p4d, hva));
+	h->val = native_pud_val(pud);
+	h->level = NPT_LEVEL_1G;
+	if (!(h->val & _PAGE_PRESENT) || (h->val & _PAGE_PSE))
+		return h->val & _PAGE_PRESENT;
+	pmd = READ_ONCE(*pmd_offset(&pud, hva));
+	h->val = native_pmd_val(pmd);
+	h->level = NPT_LEVEL_2M;
+	if (!(h->val & _PAGE_PRESENT) || (h->val & _PAGE_PSE))
+		return h->val & _PAGE_PRESENT;
+	h->table = (const u64 *)pte_offset_kernel(&pmd, hva & PMD_MASK);
+	h->val = READ_ONCE(h->table[pte_index(hva)]);
+	h->level = NPT_LEVEL_4K;
+	return h->val & _PAGE_PRESENT;
+}
+
+static bool host_is_zero_page(const struct host_leaf *h, bool faulted)
+{
+	u64 pfn = __sme_clr(h->val & NPT_ADDR) >> PAGE_SHIFT;
+
+	if (h->level == NPT_LEVEL_4K)
+		return is_zero_pfn(pfn);
+	/*
+	 * Newer kernels mark the huge zero page special too. It cannot be told by its number, but
+	 * the host has just checked that this is no mapping of a device.
+	 */
+	return faulted && !(h->val & _PAGE_RW);
+}
+
+/*
+ * May this leaf be given to the guest? 0, -ENOENT: not before the host has faulted it in, -EFAULT:
+ * it is not memory with a struct page of the usual kind (device memory; DAX is refused as well).
+ * @faulted: the host has faulted it in just now, and has checked its protection key and its VMA.
+ */
+static int host_check(const struct host_leaf *h, bool write, bool faulted)
+{
+	if (unlikely((h->val & HOST_TEST) != HOST_GOOD)) {
+		if (!(h->val & _PAGE_USER))
+			return -EFAULT;
+		/* The shared zero pages are marked special, and stay while they are mapped. */
+		if ((h->val & _PAGE_SPECIAL) && !host_is_zero_page(h, faulted))
+			return faulted ? -EFAULT : -ENOENT;
+		if ((h->val & HOST_PKEY) && !faulted)
+			return -ENOENT;
+	}
+	if (unlikely(h->level != NPT_LEVEL_4K)) {
+		/* Older kernels have no special mark for huge mappings of devices. */
+		u64 pfn = __sme_clr(h->val & NPT_ADDR & ~NPT_PAT_LARGE) >> PAGE_SHIFT;
+
+		if (!pfn_valid(pfn) || PageReserved(pfn_to_page(pfn)))
+			return -EFAULT;
+	}
+	return !write || (h->val & HOST_RW) == HOST_RW ? 0 : -ENOENT;
+}
+
+/*
+ * The leaf of @level for hva, read-only and not accessed. The memory type comes with it: nested
+ * entries are read with the host's PAT (APM vol. 2, 15.25.8), like the entry this was copied from.
+ */
+static u64 npt_leaf(const struct host_leaf *h, unsigned long hva, int level)
+{
+	u64 e, offset;
+
+	if (h->level == NPT_LEVEL_4K)
+		return (h->val & HOST_COPY_4K) | NPT_US;
+
+	offset = hva & ((npt_pages(h->level) << PAGE_SHIFT) - 1);
+	offset &= ~((npt_pages(level) << PAGE_SHIFT) - 1);
+	e = (h->val & (NPT_P | NPT_PWT | NPT_PCD | (NPT_ADDR & ~NPT_PAT_LARGE))) | NPT_US;
+	e += offset;
+	if (level > NPT_LEVEL_4K)
+		return e | NPT_PS | (h->val & NPT_PAT_LARGE);
+	return e | (h->val & NPT_PAT_LARGE ? NPT_PAT_4K : 0);
+}
+
+/* The largest leaf that host mapping, slot bounds, alignment and dirty log permit for gfn. */
+static int npt_leaf_level(const struct memslot *slot, u64 gfn, int host_level)
+{
+	u64 hfn = slot->hva >> PAGE_SHIFT;
+	int level;
+
+	if (slot->dirty)
+		return NPT_LEVEL_4K;
+	for (level = host_level; level > NPT_LEVEL_4K; level--) {
+		u64 mask = npt_pages(level) - 1, base = gfn & ~mask;
+
+		if (!((slot->base_gfn ^ hfn) & mask) && base >= slot->base_gfn &&
+		    base + mask < slot->base_gfn + slot->npages)
+			break;
+	}
+	return level;
+}
+
+/*
+ * Walks to the entry for gfn in a table of @level, adding tables from the reserve. ERR_PTR(-EBUSY)
+ * where a larger leaf is in the way, ERR_PTR(-ENOMEM) where the reserve is empty.
+ */
+static u64 *npt_walk(struct memory *mem, u64 gfn, int level)
+{
+	u64 *table = mem->root;
+	int l;
+
+	for (l = mem->levels; l > level; l--) {
+		u64 *e = &table[npt_index(gfn, l)];
+
+		if (unlikely(!*e)) {
+			if (!mem->nr_spare)
+				return ERR_PTR(-ENOMEM);
+			table = mem->spare[--mem->nr_spare];
+			WRITE_ONCE(*e, __sme_set(__pa(table)) | NPT_TABLE_BITS);
+			continue;
+		}
+		if (unlikely(!npt_is_table(*e, l)))
+			return ERR_PTR(-EBUSY);
+		table = npt_table(*e);
+	}
+	return &table[npt_index(gfn, level)];
+}
+
+/*
+ * Maps the neighbours of gfn whose host pages are there already: those of an aligned window, inside
+ * the slot and inside the host page table (or huge page) that maps gfn. Not marked accessed: aging
+ * must not take them for used. @e: the entry of gfn. Only adds, so needs no flush.
+ */
+static void npt_fault_around(const struct memslot *slot, u64 gfn, unsigned long hva, u64 *e,
+			     const struct host_leaf *h)
+{
+	u64 span = npt_pages(max(h->level, NPT_LEVEL_2M));
+	u64 offset = (hva >> PAGE_SHIFT) & (span - 1), index = mem_slot_index(slot, gfn);
+	u64 before = min3(gfn & (NPT_AROUND - 1), offset, index);
+	u64 after = min3(NPT_AROUND - 1 - (gfn & (NPT_AROUND - 1)), span - 1 - offset,
+			 slot->npages - 1 - index);
+	bool rw_ok = !slot->dirty && !(slot->flags & KVM_MEM_READONLY);
+	u64 rw = rw_ok ? HOST_RW : ~0ULL;	/* no entry has all bits set */
+	u64 *end = e + after, val;
+
+	e -= before;
+	if (h->level == NPT_LEVEL_4K) {
+		const u64 *host = &h->table[offset - before];
+
+		for (; e <= end; e++, host++) {
+			val = READ_ONCE(*host);
+			if (*e || (val & HOST_TEST) != HOST_GOOD)
+				continue;
+			WRITE_ONCE(*e, (val & HOST_COPY_4K) | NPT_US |
+				       ((val & rw) == rw ? NPT_RW | NPT_D : 0));
+		}
+		return;
+	}
+	val = npt_leaf(h, hva - (before << PAGE_SHIFT), NPT_LEVEL_4K) |
+	      ((h->val & rw) == rw ? NPT_RW | NPT_D : 0);
+	for (; e <= end; e++, val += PAGE_SIZE)
+		if (!*e)
+			WRITE_ONCE(*e, val);
+}
+
+/* Does an invalidation under way touch the pages around hva that one leaf of @level maps? */
+static bool npt_in_flux(const struct memory *mem, unsigned long hva, int level)
+{
+	unsigned long size = npt_pages(level) << PAGE_SHIFT, start = hva & ~(size - 1);
+
+	return mem->invalidate_in_progress && start < mem->invalidate_end &&
+	       start + size > mem->invalidate_start;
+}
+
+/*
+ * Copies the host entry for gfn. Interrupts off, npt_lock held. 0, -EAGAIN: being invalidated,
+ * -ENOENT/-EFAULT as host_check(), -ENOMEM/-EBUSY as npt_walk(); *level: of the leaf.
+ */
+static int npt_copy(struct memory *mem, const struct memslot *slot, u64 gfn, unsigned long hva,
+		    bool write, bool faulted, int *level)
+{
+	struct host_leaf h;
+	u64 *e, old, new;
+	int rc;
+
+	/* Before the host is asked to fault in what it is about to remove ... */
+	if (unlikely(npt_in_flux(mem, hva, NPT_LEVEL_4K)))
+		return -EAGAIN;
+	if (!host_walk(mem->mm, hva, &h))
+		return -ENOENT;
+	rc = host_check(&h, write, faulted);
+	if (rc)
+		return rc;
+	*level = npt_leaf_level(slot, gfn, h.level);
+	/* ... and again, as a large leaf may reach into a range that does not hold hva itself. */
+	if (unlikely(npt_in_flux(mem, hva, *level)))
+		return -EAGAIN;
+	e = npt_walk(mem, gfn, *level);
+	if (IS_ERR(e))
+		return PTR_ERR(e);
+
+	/* With a dirty log the first write must fault, to be noted. */
+	new = npt_leaf(&h, hva, *level) | NPT_A;
+	if (write)
+		mem_mark_dirty(slot, gfn);
+	if (write || (!slot->dirty && !(slot->flags & KVM_MEM_READONLY) &&
+		      (h.val & HOST_RW) == HOST_RW))
+		new |= NPT_RW | NPT_D;
+
+	old = *e;
+	if (!old) {
+		WRITE_ONCE(*e, new);
+		/* While an invalidation is under way elsewhere, stay clear of its range. */
+		if (*level == NPT_LEVEL_4K && !mem->invalidate_in_progress)
+			npt_fault_around(slot, gfn, hva, e, &h);
+		return 0;
+	}
+	if (npt_is_table(old, *level) || ((old ^ new) & NPT_ADDR))
+		return -EBUSY;
+	/* Another vCPU was first, or this adds the write permission: never take it away here. */
+	WRITE_ONCE(*e, new | (old & NPT_RW));
+	return 0;
+}
+
+/*
+ * Maps gfn if the host has it. Caller holds npt_lock. @free: tables to free later; NULL where
+ * the caller cannot flush. 0, or
+ * -ENOENT: the host must fault *hva in first,
+ * -ENOMEM: the reserve must be filled,
+ * -EFAULT: never,
+ * -EAGAIN: not now (it is being invalidated, or @free is NULL and a flush would be needed).
+ */
+static int npt_map(struct memory *mem, u64 gfn, bool write, bool faulted, struct list_head *free,
+		   unsigned long *hva)
+{
+	struct memslot *slot = mem_slot(mem, gfn);
+	unsigned long flags;
+	int rc, level;
+	u64 base;
+
+	lockdep_assert_held(&mem->npt_lock);
+	if (!slot || (write && (slot->flags & KVM_MEM_READONLY)))
+		return -EAGAIN;	/* replaced since npt_fault_early(), which will see it */
+	*hva = mem_slot_hva(slot, gfn);
+
+	for (;;) {
+		local_irq_save(flags);
+		rc = npt_copy(mem, slot, gfn, *hva, write, faulted, &level);
+		local_irq_restore(flags);
+		if (rc != -EBUSY)
+			return rc;
+		if (!free)
+			return -EAGAIN;
+		/* A table where a large leaf belongs, or the reverse: remove it, and walk anew. */
+		base = gfn & ~(npt_pages(level) - 1);
+		npt_zap(mem, base, base + npt_pages(level), free);
+		mem->ops->flush(mem);
+	}
+}
+
+/*
+ * Makes the host fault the page in for the access, as if the owner had done it: with a write the
+ * host entry comes out writable and dirty. 0, or -EFAULT, -ENOMEM, -EINTR (a signal is pending).
+ */
+static int host_fault(struct mm_struct *mm, unsigned long hva, bool write)
+{
+	unsigned int flags = FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE |
+			     FAULT_FLAG_INTERRUPTIBLE | (write ? FAULT_FLAG_WRITE : 0);
+	struct vm_area_struct *vma;
+	vm_fault_t ret;
+
+	for (;;) {
+		if (signal_pending(current) || mmap_read_lock_killable(mm))
+			return -EINTR;
+		vma = vma_lookup(mm, hva);
+		if (!vma || (vma->vm_flags & (VM_IO | VM_PFNMAP)) ||
+		    !(vma->vm_flags & (write ? VM_WRITE : VM_ACCESS_FLAGS))) {
+			mmap_read_unlock(mm);
+			return -EFAULT;
+		}
+		ret = handle_mm_fault(vma, hva, flags, NULL);
+		if (ret & VM_FAULT_COMPLETED)	/* the lock is dropped */
+			return 0;
+		if (!(ret & VM_FAULT_RETRY))
+			break;
+		flags |= FAULT_FLAG_TRIED;	/* the lock is dropped */
+	}
+	mmap_read_unlock(mm);
+	if (ret & VM_FAULT_ERROR)
+		return ret & VM_FAULT_OOM ? -ENOMEM : -EFAULT;
+	return 0;
+}
+
+static enum npt_result npt_no_memory(u64 error)
+{
+	return error & NPF_FETCH ? NPT_EXEC_MMIO : NPT_MMIO;
+}
+
+/* Faults that need no look at the page tables; NPT_RETRY for all others. */
+static enum npt_result npt_fault_early(struct memory *mem, u64 gfn, u64 error)
+{
+	struct memslot *slot = mem_slot(mem, gfn);
+
+	if (!slot)
+		return npt_no_memory(error);
+	if ((error & NPF_WRITE) && (slot->flags & KVM_MEM_READONLY))
+		return NPT_MMIO;
+	/* Our entries have no reserved bits set: the table is corrupt, or the CPU disagrees. */
+	if (unlikely(error & NPF_RSVD) || unlikely(current->mm != mem->mm))
+		return NPT_EFAULT;
+	return NPT_RETRY;
+}
+
+/**
+ * npt_fault_fast() - handles a nested page fault without sleeping
+ * @mem: guest memory; the caller holds its SRCU read lock
+ * @gpa: faulting guest-physical address (EXITINFO2)
+ * @error: error code (EXITINFO1)
+ *
+ * Does not wait for npt_lock either: its holder may be waiting for this CPU to leave the guest.
+ *
+ * Return: a verdict, or NPT_RETRY: call npt_fault().
+ */
+enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error)
+{
+	u64 gfn = gpa >> PAGE_SHIFT;
+	enum npt_result early = npt_fault_early(mem, gfn, error);
+	unsigned long hva;
+	int rc;
+
+	if (early != NPT_RETRY || !spin_trylock(&mem->npt_lock))
+		return early;
+	rc = npt_map(mem, gfn, error & NPF_WRITE, false, NULL, &hva);
+	spin_unlock(&mem->npt_lock);
+	return rc ? NPT_RETRY : NPT_OK;
+}
+
+/**
+ * npt_fault() - handles a nested page fault
+ * @mem: guest memory; the caller holds its SRCU read lock
+ * @gpa: faulting guest-physical address (EXITINFO2)
+ * @error: error code (EXITINFO1)
+ *
+ * A fault on the walk of the guest's own page tables counts as a write (APM vol. 2, 15.25.6), so
+ * page tables in a read-only slot give NPT_MMIO.
+ *
+ * Return: what to do next.
+ */
+enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error)
+{
+	u64 gfn = gpa >> PAGE_SHIFT;
+	enum npt_result early = npt_fault_early(mem, gfn, error);
+	bool write = error & NPF_WRITE, faulted = false;
+	unsigned long hva;
+	int rc, tries;
+
+	might_sleep();
+	if (early != NPT_RETRY)
+		return early;
+	if (READ_ONCE(mem->nr_spare) < NPT_SPARES_LOW && npt_top_up(mem))
+		return NPT_ENOMEM;
+
+	/* Bounded: who keeps losing to reclaim goes round by way of the guest and its signals. */
+	for (tries = 0; tries < 4; tries++) {
+		LIST_HEAD(free);
+
+		spin_lock(&mem->npt_lock);
+		rc = npt_map(mem, gfn, write, faulted, &free, &hva);
+		spin_unlock(&mem->npt_lock);
+		npt_free(&free, true);
+
+		if (!rc)
+			return NPT_OK;
+		if (rc == -ENOMEM) {
+			rc = npt_top_up(mem);
+		} else if (rc == -ENOENT) {
+			rc = host_fault(mem->mm, hva, write);
+			faulted = true;
+		}
+		if (rc)
+			break;
+	}
+	if (rc == -ENOMEM)
+		return NPT_ENOMEM;
+	return rc == -EFAULT ? NPT_EFAULT : NPT_RETRY;
+}
+
+/* --- Life --- */
+
+int npt_init(struct memory *mem)
+{
+	spin_lock_init(&mem->npt_lock);
+	/* The nested walk has the paging mode of the host (APM vol. 2, 15.25.3). */
+	mem->levels = pgtable_l5_enabled() ? 5 : 4;
+	mem->root = (u64 *)__get_free_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!mem->root)
+		return -ENOMEM;
+	mem->root_hpa = __sme_set(__pa(mem->root));
+	return 0;
+}
+
+void npt_destroy(struct memory *mem)
+{
+	while (mem->nr_spare)
+		free_page((unsigned long)mem->spare[--mem->nr_spare]);
+	npt_free_tree(mem->root, mem->levels, true);
+	mem->root = NULL;
+	mem->root_hpa = 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Nested page table, inside mmu/ only. */
+#ifndef SVM_MMU_NPT_H
+#define SVM_MMU_NPT_H
+
+#include "mmu/mmu.h"
+
+/* Entry bits, AMD64 long-mode format (APM vol. 2, 5.3 and 15.25.5). */
+#define NPT_P		BIT_ULL(0)
+#define NPT_RW		BIT_ULL(1)
+#define NPT_US		BIT_ULL(2)	/* always set: nested walks count as user accesses */
+#define NPT_PWT		BIT_ULL(3)
+#define NPT_PCD		BIT_ULL(4)
+#define NPT_A_BIT	5
+#define NPT_A		BIT_ULL(NPT_A_BIT)
+#define NPT_D		BIT_ULL(6)
+#define NPT_PS		BIT_ULL(7)	/* large leaf; in a 4 KiB leaf bit 7 is PAT */
+#define NPT_PAT_4K	BIT_ULL(7)
+#define NPT_PAT_LARGE	BIT_ULL(12)
+#define NPT_ADDR	GENMASK_ULL(51, 12)	/* with the encryption bit, where there is one */
+
+#define NPT_LEVEL_4K	1
+#define NPT_LEVEL_2M	2
+#define NPT_LEVEL_1G	3
+
+/* 4 KiB pages that one entry of a table of @level spans. */
+static inline u64 npt_pages(int level)
+{
+	return 1ULL << (9 * (level - 1));
+}
+
+int npt_init(struct memory *mem);
+void npt_destroy(struct memory *mem);
+
+/*
+ * Removes all translations of [gfn, end); whole tables go to @free, for npt_free() after the flush.
+ * True if anything was removed, that is, if a flush is due. Caller holds npt_lock.
+ */
+bool npt_zap(struct memory *mem, u64 gfn, u64 end, struct list_head *free);
+void npt_free(struct list_head *free, bool may_sleep);
+
+/* Takes the write permission from one 4 KiB leaf; true if it had it. Caller holds npt_lock. */
+bool npt_write_protect(struct memory *mem, u64 gfn);
+
+/* True if a leaf in [gfn, end) was accessed since; @clear resets it. Caller holds npt_lock. */
+bool npt_young(struct memory *mem, u64 gfn, u64 end, bool clear);
+
+extern const struct mmu_notifier_ops mem_notifier_ops;
+
+#endif

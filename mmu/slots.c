@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory slots: which guest frames are backed by which addresses of the owner.
+ *
+ * The slots are a sorted array that is never changed, only replaced. A change publishes the new
+ * array, removes the affected translations and flushes in one critical section of npt_lock; faults
+ * look their slot up again inside that lock, so none can map from a slot that is gone. The old
+ * array is freed when its SRCU readers are through.
+ */
+#include <linux/bitmap.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <asm/processor.h>
+#include "mmu/npt.h"
+
+/**
+ * mem_slot_search() - the slot that covers a guest frame, by binary search
+ * @mem: guest memory
+ * @slots: its slots
+ * @gfn: guest frame number
+ *
+ * The part of mem_slot() that is not inline.
+ *
+ * Return: the slot, or NULL where none covers @gfn.
+ */
+struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots, u64 gfn)
+{
+	unsigned int lo = 0, hi = slots->nr;
+
+	while (lo < hi) {
+		unsigned int mid = (lo + hi) / 2;
+		struct memslot *slot = slots->slot[mid];
+
+		if (gfn < slot->base_gfn) {
+			hi = mid;
+		} else if (gfn - slot->base_gfn >= slot->npages) {
+			lo = mid + 1;
+		} else {
+			WRITE_ONCE(mem->last_slot, mid);
+			return slot;
+		}
+	}
+	return NULL;
+}
+
+static struct memslots *slots_alloc(unsigned int nr)
+{
+	struct memslots *slots = kvzalloc(struct_size(slots, slot, nr), GFP_KERNEL_ACCOUNT);
+
+	if (slots)
+		slots->nr = nr;
+	return slots;
+}
+
+static void slot_free(struct memslot *slot)
+{
+	if (slot)
+		kvfree(slot->dirty);
+	kfree(slot);
+}
+
+/* Guest frames end here: what the nested table spans and the CPU has (CPUID 8000_0008h). */
+static u64 mem_gfn_limit(const struct memory *mem)
+{
+	unsigned int bits = min3(PAGE_SHIFT + 9 * mem->levels, MEM_GPA_BITS_MAX,
+				 (int)boot_cpu_data.x86_phys_bits);
+
+	return 1ULL << (bits - PAGE_SHIFT);
+}
+
+/* What can be said of a region without looking at the others. */
+static int region_check(const struct memory *mem, const struct kvm_userspace_memory_region *r)
+{
+	u64 limit = mem_gfn_limit(mem) << PAGE_SHIFT;
+
+	if (r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
+		return -EINVAL;
+	/* The upper half is the address space, of which there is one. */
+	if (r->slot >= MEM_NR_SLOTS)
+		return -EINVAL;
+	if (!PAGE_ALIGNED(r->guest_phys_addr) || !PAGE_ALIGNED(r->memory_size) ||
+	    !PAGE_ALIGNED(r->userspace_addr))
+		return -EINVAL;
+	if (r->memory_size >> PAGE_SHIFT > MEM_MAX_PAGES)
+		return -EINVAL;
+	if (r->guest_phys_addr > limit || r->memory_size > limit - r->guest_phys_addr)
+		return -EINVAL;
+	/* Stricter than access_ok(), which on newer kernels only looks at the top bit; no tags. */
+	if (r->userspace_addr > TASK_SIZE_MAX ||
+	    r->memory_size > TASK_SIZE_MAX - r->userspace_addr ||
+	    !access_ok((void __user *)(unsigned long)r->userspace_addr, r->memory_size))
+		return -EINVAL;
+	return 0;
+}
+
+static struct memslot *slot_by_id(const struct memslots *slots, u32 id)
+{
+	unsigned int i;
+
+	for (i = 0; i < slots->nr; i++)
+		if (slots->slot[i]->id == id)
+			return slots->slot[i];
+	return NULL;
+}
+
+static bool slots_overlap(const struct memslots *slots, const struct memslot *new)
+{
+	unsigned int i;
+
+	for (i = 0; i < slots->nr; i++) {
+		const struct memslot *s = slots->slot[i];
+
+		if (s->id != new->id && s->base_gfn < new->base_gfn + new->npages &&
+		    new->base_gfn < s->base_gfn + s->npages)
+			return true;
+	}
+	return false;
+}
+
+/* A slot as @r wants it. Takes over the dirty bitmap of @old if both keep a log. */
+static struct memslot *slot_alloc(const struct kvm_userspace_memory_region *r,
+				  const struct memslot *old)
+{
+	struct memslot *slot = kzalloc(sizeof(*slot), GFP_KERNEL_ACCOUNT);
+
+	if (!slot)
+		return NULL;
+	slot->base_gfn = r->guest_phys_addr >> PAGE_SHIFT;
+	slot->npages = r->memory_size >> PAGE_SHIFT;
+	slot->hva = r->userspace_addr;
+	slot->id = r->slot;
+	slot->flags = r->flags;
+	if (!(r->flags & KVM_MEM_LOG_DIRTY_PAGES))
+		return slot;
+	if (old && old->dirty)
+		slot->dirty = old->dirty;
+	else
+		slot->dirty = kvcalloc(BITS_TO_LONGS(slot->npages), sizeof(long),
+				       GFP_KERNEL_ACCOUNT);
+	if (!slot->dirty) {
+		kfree(slot);
+		return NULL;
+	}
+	return slot;
+}
+
+/* The array @cur without @old and with @new, either of which may be NULL. */
+static struct memslots *slots_replace(const struct memslots *cur, const struct memslot *old,
+				      struct memslot *new)
+{
+	struct memslots *slots = slots_alloc(cur->nr - !!old + !!new);
+	unsigned int i, n = 0;
+
+	if (!slots)
+		return NULL;
+	slots->generation = cur->generation + 1;
+	for (i = 0; i < cur->nr; i++) {
+		struct memslot *s = cur->slot[i];
+
+		if (s == old)
+			continue;
+		if (new && new->base_gfn < s->base_gfn) {
+			slots->slot[n++] = new;
+			new = NULL;
+		}
+		slots->slot[n++] = s;
+	}
+	if (new)
+		slots->slot[n++] = new;
+	return slots;
+}
+
+/*
+ * Makes @slots the current ones in place of @cur, and removes what was mapped of @old. Flushes even
+ * if that is nothing: vCPUs in the guest hold the SRCU read lock, and have to be called out of it.
+ */
+static void slots_publish(struct memory *mem, struct memslots *cur, struct memslots *slots,
+			  const struct memslot *old)
+{
+	LIST_HEAD(free);
+
+	lockdep_assert_held(&mem->slots_lock);
+	spin_lock(&mem->npt_lock);
+	rcu_assign_pointer(mem->slots, slots);
+	if (old)
+		npt_zap(mem, old->base_gfn, old->base_gfn + old->npages, &free);
+	mem->ops->flush(mem);
+	spin_unlock(&mem->npt_lock);
+
+	npt_free(&free, true);
+	synchronize_srcu_expedited(&mem->srcu);
+	kvfree(cur);
+}
+
+/* Does @r only repeat what @old is? -EINVAL for what may not be changed. */
+static int region_compare(const struct memslot *old, const struct kvm_userspace_memory_region *r)
+{
+	if (old->npages != r->memory_size >> PAGE_SHIFT || old->hva != r->userspace_addr ||
+	    ((old->flags ^ r->flags) & KVM_MEM_READONLY))
+		return -EINVAL;
+	return old->flags == r->flags && old->base_gfn == r->guest_phys_addr >> PAGE_SHIFT;
+}
+
+static int mem_set_region_locked(struct memory *mem, const struct kvm_userspace_memory_region *r)
+{
+	struct memslots *cur = mem_slots(mem), *slots;
+	struct memslot *old = slot_by_id(cur, r->slot), *new = NULL;
+	int rc;
+
+	if (!r->memory_size && !old)
+		return -EINVAL;
+	if (r->memory_size) {
+		if (old) {
+			rc = region_compare(old, r);
+			if (rc)
+				return rc < 0 ? rc : 0;
+		}
+		new = slot_alloc(r, old);
+		if (!new)
+			return -ENOMEM;
+	}
+	rc = -EEXIST;
+	if (new && slots_overlap(cur, new))
+		goto fail;
+	rc = -ENOMEM;
+	slots = slots_replace(cur, old, new);
+	if (!slots)
+		goto fail;
+
+	slots_publish(mem, cur, slots, old);
+	if (old && new && old->dirty == new->dirty)
+		old->dirty = NULL;	/* moved on; SRCU readers of @old are through */
+	slot_free(old);
+	return 0;
+
+fail:
+	if (new && old && new->dirty == old->dirty)
+		new->dirty = NULL;
+	slot_free(new);
+	return rc;
+}
+
+/**
+ * mem_set_region() - KVM_SET_USER_MEMORY_REGION: creates, moves, reflags or deletes a slot
+ * @mem: guest memory
+ * @r: the region
+ *
+ * Return: 0, -EINVAL for a region that is malformed, unknown (deletion) or of another size, address
+ * or read-only flag than the slot it changes, -EEXIST where it overlaps another slot, -ENOMEM.
+ */
+int mem_set_region(struct memory *mem, const struct kvm_userspace_memory_region *r)
+{
+	int rc = region_check(mem, r);
+
+	if (rc)
+		return rc;
+	mutex_lock(&mem->slots_lock);
+	rc = mem_set_region_locked(mem, r);
+	mutex_unlock(&mem->slots_lock);
+	return rc;
+}
+
+/**
+ * memory_init() - prepares guest memory without slots, owned by the current process
+ * @mem: zeroed
+ * @ops: callbacks; flush() may come from now on
+ *
+ * Return: 0, -ENOMEM or -EINTR.
+ */
+int memory_init(struct memory *mem, const struct memory_ops *ops)
+{
+	struct memslots *slots;
+	int rc;
+
+	mem->ops = ops;
+	mem->mm = current->mm;
+	mutex_init(&mem->slots_lock);
+	slots = slots_alloc(0);
+	if (!slots)
+		return -ENOMEM;
+	RCU_INIT_POINTER(mem->slots, slots);
+	rc = init_srcu_struct(&mem->srcu);
+	if (rc)
+		goto free_slots;
+	rc = npt_init(mem);
+	if (rc)
+		goto free_srcu;
+	mem->notifier.ops = &mem_notifier_ops;
+	rc = mmu_notifier_register(&mem->notifier, mem->mm);	/* keeps the mm_struct */
+	if (rc)
+		goto free_npt;
+	return 0;
+
+free_npt:
+	npt_destroy(mem);
+free_srcu:
+	cleanup_srcu_struct(&mem->srcu);
+free_slots:
+	kvfree(slots);
+	return rc;
+}
+
+/**
+ * memory_destroy() - undoes memory_init()
+ * @mem: guest memory that no vCPU uses any more
+ *
+ * From any process; the owner may have exited.
+ */
+void memory_destroy(struct memory *mem)
+{
+	struct memslots *slots;
+	unsigned int i;
+
+	mmu_notifier_unregister(&mem->notifier, mem->mm);
+	npt_destroy(mem);
+	slots = rcu_dereference_protected(mem->slots, true);
+	for (i = 0; i < slots->nr; i++)
+		slot_free(slots->slot[i]);
+	kvfree(slots);
+	RCU_INIT_POINTER(mem->slots, NULL);
+	cleanup_srcu_struct(&mem->srcu);
+	mutex_destroy(&mem->slots_lock);
+}
+
+int mmu_module_init(void)
+{
+	return 0;
+}
+
+void mmu_module_exit(void)
+{
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest page walk by software (APM vol. 2, chapter 5): no paging, 32-bit with PSE and PSE-36, PAE,
+ * and four-level long mode. Protection keys and five levels are not offered to guests.
+ *
+ * Accessed and dirty bits are set like the CPU does, by a compare-exchange, once the walk has found
+ * no fault. Where a table cannot be written (read-only slot or host mapping) the walk goes on
+ * without: the access itself is legal, and hardware would have reported that table as a nested
+ * fault.
+ */
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+#include <asm/msr-index.h>
+#include <asm/processor-flags.h>
+#include "mmu/mmu.h"
+
+#define PT_P		BIT_ULL(0)
+#define PT_RW		BIT_ULL(1)
+#define PT_US		BIT_ULL(2)
+#define PT_A		BIT_ULL(5)
+#define PT_D		BIT_ULL(6)
+#define PT_PS		BIT_ULL(7)
+#define PT_G		BIT_ULL(8)	/* must be 0 in PML4Es and in PDPEs that are no leaf */
+#define PT_NX		BIT_ULL(63)
+#define PT_ADDR		GENMASK_ULL(51, 12)
+
+/* #PF error code (APM vol. 2, 8.4.2); W, U and I/D have the positions of WALK_* */
+#define PF_P		BIT(0)
+#define PF_RSVD		BIT(3)
+
+#define WALK_RETRIES	64
+
+struct walk {
+	struct memory *mem;
+	const struct walk_ctx *w;
+	u32 access;
+	bool lma, wide;		/* long mode; 8-byte entries */
+	int top;		/* level of the root table */
+	u64 gpa[5], pte[5];	/* the entry of each level, from 1 */
+};
+
+/* Bits 51:MAXPHYADDR, and NX without EFER.NXE. */
+static u64 rsvd_high(const struct walk_ctx *w)
+{
+	return ((~0ULL << w->maxphyaddr) & PT_ADDR) | (w->efer & EFER_NX ? 0 : PT_NX);
+}
+
+/* An address may be accessed by this mode if all of *need are in every entry. */
+static u64 rights_needed(const struct walk_ctx *w, u32 access)
+{
+	bool user = access & WALK_USER;
+	u64 need = PT_P;
+
+	if (user)
+		need |= PT_US;
+	if ((access & WALK_WRITE) && (user || (w->cr0 & X86_CR0_WP)))
+		need |= PT_RW;
+	return need;
+}
+
+/* SMEP and SMAP (APM vol. 2, 5.6.6): is the supervisor kept from a user page? */
+static bool user_page_barred(const struct walk_ctx *w, u32 access)
+{
+	if (access & WALK_USER)
+		return false;
+	if (access & WALK_FETCH)
+		return w->cr4 & X86_CR4_SMEP;
+	return (w->cr4 & X86_CR4_SMAP) && !(w->rflags & X86_EFLAGS_AC);
+}
+
+/* --- The common case: long mode, everything present, permitted and marked already --- */
+
+/* A slot in bytes, as the steps of the walk want it. */
+struct window {
+	u64 base, size;
+	unsigned long hva;
+};
+
+static __always_inline bool window_open(struct memory *mem, u64 gpa, struct window *win)
+{
+	const struct memslot *slot = mem_slot(mem, gpa >> PAGE_SHIFT);
+
+	if (unlikely(!slot))
+		return false;
+	win->base = slot->base_gfn << PAGE_SHIFT;
+	win->size = slot->npages << PAGE_SHIFT;
+	win->hva = slot->hva;
+	return true;
+}
+
+/*
+ * One step: reads the entry of gva at @shift. The tables are mostly in one slot, which is kept
+ * at hand. The address needs no access_ok(), as slots were checked when made, and no fence, as the
+ * index is clamped. Nothing may be called while user access is open. Bits of @bad must be 0.
+ */
+#define FAST_STEP(shift, bad)								\
+	do {										\
+		gpa = (pte & PT_ADDR) | ((gva >> ((shift) - 3)) & 0xff8);		\
+		if (unlikely(gpa - win.base >= win.size)) {				\
+			user_access_end();						\
+			if (!window_open(mem, gpa, &win))				\
+				return false;						\
+			__uaccess_begin();						\
+		}									\
+		p = (u64 __user *)(win.hva + array_index_nospec(gpa - win.base, win.size)); \
+		unsafe_get_user(pte, p, out);						\
+		if (unlikely((pte & (PT_P | (bad))) != PT_P))				\
+			goto out;							\
+		every &= pte;								\
+		any |= pte;								\
+	} while (0)
+
+/* True with *result if the walk ends well and has nothing to update; else the full walk decides. */
+static bool walk_fast(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access,
+		      u64 *result)
+{
+	u64 pte = w->cr3, every = ~0ULL, any = 0, page = PAGE_SIZE - 1, gpa, need, mark;
+	struct window win;
+	bool pdpe_ok = w->gbpages;	/* the PDPE is a legal leaf, or a legal pointer */
+	u64 __user *p;
+
+	if (!window_open(mem, pte & PT_ADDR, &win))
+		return false;
+	__uaccess_begin();
+	FAST_STEP(39, PT_PS | PT_G);
+	FAST_STEP(30, 0);
+	if (pte & PT_PS) {
+		page = (1ULL << 30) - 1;
+	} else {
+		pdpe_ok = !(pte & PT_G);
+		FAST_STEP(21, 0);
+		if (pte & PT_PS)
+			page = (1ULL << 21) - 1;
+		else
+			FAST_STEP(12, 0);
+	}
+	user_access_end();
+
+	need = rights_needed(w, access);
+	mark = PT_A | (access & WALK_WRITE ? PT_D : 0);
+	if (!(access & WALK_NO_AD)) {
+		need |= PT_A;
+		if ((pte & mark) != mark)
+			return false;
+	}
+	if ((every & need) != need || (any & rsvd_high(w)) ||
+	    ((access & WALK_FETCH) && (any & PT_NX)) ||
+	    ((every & PT_US) && user_page_barred(w, access)))
+		return false;
+	/* Bits 20:13 of a 2 MiB and 29:13 of a 1 GiB entry are reserved. */
+	if (!pdpe_ok || (pte & page & PT_ADDR & ~BIT_ULL(12)))
+		return false;
+	*result = (pte & PT_ADDR & ~page) | (gva & page);
+	return true;
+out:
+	user_access_end();
+	return false;
+}
+
+/* --- The full walk --- */
+
+/* Shift of the part of the address that indexes a table of @level, and log2 of its entries. */
+static unsigned int level_shift(const struct walk *k, int level)
+{
+	return PAGE_SHIFT + (level - 1) * (k->wide ? 9 : 10);
+}
+
+static bool is_leaf(const struct walk *k, int level, u64 pte)
+{
+	if (level == 1)
+		return true;
+	if (!(pte & PT_PS))
+		return false;
+	if (level == 2)
+		return k->wide || (k->w->cr4 & X86_CR4_PSE);
+	return level == 3 && k->lma && k->w->gbpages;
+}
+
+/* Does the entry have a bit set that must be 0 (APM vol. 2, 5.2.1 to 5.3.5)? */
+static bool has_reserved(const struct walk *k, int level, u64 pte)
+{
+	u64 size = 1ULL << level_shift(k, level);
+
+	if (!k->wide) {
+		u64 high;
+
+		if (level == 1 || !is_leaf(k, level, pte))
+			return false;
+		/* PSE-36: bits 20:13 are bits 39:32 of the address; bit 21 is reserved. */
+		high = ((pte >> 13) & 0xff) << 32;
+		return (pte & BIT_ULL(21)) || (high & rsvd_high(k->w) & PT_ADDR);
+	}
+	if (pte & rsvd_high(k->w))
+		return true;
+	if (!k->lma && (pte & GENMASK_ULL(62, 52)))
+		return true;
+	if (!k->lma && level == 3)
+		return pte & (PT_NX | GENMASK_ULL(8, 5) | GENMASK_ULL(2, 1));
+	if (is_leaf(k, level, pte))
+		return level > 1 && (pte & (size - 1) & GENMASK_ULL(51, 13));
+	if (level == 4)
+		return pte & (PT_PS | PT_G);
+	/* PS where there are no 1 GiB pages is reserved as well. */
+	return level == 3 && (pte & (PT_PS | PT_G));
+}
+
+static u64 leaf_gpa(const struct walk *k, int level, u64 pte, u64 gva)
+{
+	u64 offset = (1ULL << level_shift(k, level)) - 1, base = pte & PT_ADDR & ~offset;
+
+	if (!k->wide && level == 2)
+		base |= ((pte >> 13) & 0xff) << 32;
+	return base | (gva & offset);
+}
+
+static int read_entry(struct walk *k, u64 gpa, u64 *pte)
+{
+	*pte = 0;
+	if (!mem_slot(k->mem, gpa >> PAGE_SHIFT))
+		return -ENXIO;
+	/* An entry is read whole: 4 or 8 aligned bytes. */
+	if (!mem_read(k->mem, gpa, pte, k->wide ? 8 : 4))
+		return 0;
+	return k->access & WALK_ATOMIC ? -EAGAIN : -ENXIO;
+}
+
+/* The #PF error code, less P and RSVD. */
+static u32 fault_code(const struct walk *k)
+{
+	bool nx = k->wide && (k->w->efer & EFER_NX);
+	u32 code = k->access & (WALK_WRITE | WALK_USER);
+
+	/* I/D is reported only where fetches can be told apart (APM vol. 2, 8.4.2). */
+	if ((k->access & WALK_FETCH) && (nx || (k->w->cr4 & X86_CR4_SMEP)))
+		code |= WALK_FETCH;
+	return code;
+}
+
+/* Sets A in all entries and D in the leaf. 0, -EAGAIN: may not sleep, 1: changed, walk anew. */
+static int mark_accessed(struct walk *k, int leaf)
+{
+	int level, rc;
+
+	for (level = k->top; level >= leaf; level--) {
+		u64 want = PT_A, old = k->pte[level];
+		struct memslot *slot;
+
+		if (level == 3 && !k->lma)	/* legacy PDPEs have neither */
+			continue;
+		if (level == leaf && (k->access & WALK_WRITE))
+			want |= PT_D;
+		if ((old & want) == want)
+			continue;
+		slot = mem_slot(k->mem, k->gpa[level] >> PAGE_SHIFT);
+		if (!slot || (slot->flags & KVM_MEM_READONLY))
+			continue;
+		rc = mem_cmpxchg(k->mem, k->gpa[level], &old, old | want, k->wide ? 8 : 4);
+		if (rc > 0)
+			return rc;
+		if (rc && (k->access & WALK_ATOMIC))
+			return -EAGAIN;
+	}
+	return 0;
+}
+
+/* One walk. As gva_to_gpa(), or 1: tables changed under it. */
+static int walk_once(struct walk *k, u64 gva, u64 *result, struct walk_fault *fault)
+{
+	const struct walk_ctx *w = k->w;
+	u64 need = rights_needed(w, k->access), every = ~0ULL, any = 0, pte, table;
+	unsigned int mask = k->wide ? 511 : 1023;
+	int level, rc;
+
+	if (!k->wide)
+		table = w->cr3 & GENMASK_ULL(31, 12);
+	else
+		table = w->cr3 & (k->lma ? PT_ADDR : GENMASK_ULL(31, 5));
+
+	for (level = k->top; ; level--) {
+		unsigned int index = (gva >> level_shift(k, level)) & mask;
+
+		k->gpa[level] = table + index * (k->wide ? 8 : 4);
+		rc = read_entry(k, k->gpa[level], &pte);
+		k->pte[level] = pte;
+		fault->error_code = fault_code(k);
+		if (rc || !(pte & PT_P))
+			return rc ?: -EFAULT;
+		if (has_reserved(k, level, pte)) {
+			fault->error_code |= PF_P | PF_RSVD;
+			return -EFAULT;
+		}
+		if (level < 3 || k->lma) {
+			every &= pte;
+			any |= pte;
+		}
+		if (is_leaf(k, level, pte))
+			break;
+		table = pte & PT_ADDR;
+	}
+
+	if ((every & need) != need || ((k->access & WALK_FETCH) && k->wide && (any & PT_NX)) ||
+	    ((every & PT_US) && user_page_barred(w, k->access))) {
+		fault->error_code |= PF_P;
+		return -EFAULT;
+	}
+	*result = leaf_gpa(k, level, pte, gva);
+	return k->access & WALK_NO_AD ? 0 : mark_accessed(k, level);
+}
+
+static noinline int walk_full(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access,
+			      u64 *gpa, struct walk_fault *fault)
+{
+	struct walk k = {
+		.mem = mem,
+		.w = w,
+		.access = access,
+		.lma = w->efer & EFER_LMA,
+		.wide = (w->efer & EFER_LMA) || (w->cr4 & X86_CR4_PAE),
+	};
+	int rc, tries;
+
+	k.top = k.lma ? 4 : k.wide ? 3 : 2;
+	if (!k.lma)
+		gva = (u32)gva;
+	for (tries = 0; tries < WALK_RETRIES; tries++) {
+		rc = walk_once(&k, gva, gpa, fault);
+		if (rc <= 0)
+			return rc;
+	}
+	/* Another vCPU rewrites the tables without end: this translation was valid a moment ago. */
+	return 0;
+}
+
+/**
+ * gva_to_gpa() - translates a guest virtual address by the guest's page tables
+ * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @w: the vCPU's paging state
+ * @gva: the (linear) address; in long mode the caller has checked that it is canonical
+ * @access: WALK_* flags
+ * @gpa: the result
+ * @fault: details of a fault
+ *
+ * Return: 0, -EFAULT (#PF for the guest), -ENXIO (page table outside memory), -EAGAIN
+ * (WALK_ATOMIC).
+ */
+int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 *gpa,
+	       struct walk_fault *fault)
+{
+	int rc;
+
+	if (!(w->cr0 & X86_CR0_PG)) {
+		*gpa = (u32)gva;
+		return 0;
+	}
+	if (unlikely(current->mm != mem->mm)) {
+		fault->error_code = 0;
+		return -ENXIO;
+	}
+	if (access & WALK_ATOMIC)
+		pagefault_disable();
+	if ((w->efer & EFER_LMA) && walk_fast(mem, w, gva, access, gpa))
+		rc = 0;
+	else
+		rc = walk_full(mem, w, gva, access, gpa, fault);
+	if (access & WALK_ATOMIC)
+		pagefault_enable();
+	return rc;
+}
