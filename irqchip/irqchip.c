@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The set of interrupt controllers of a VM: life, ports, state for userspace.
+ */
+#include <linux/slab.h>
+
+#include "irqchip/private.h"
+
+/** irqchip_init() - at VM creation; nothing is there yet. */
+void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm)
+{
+	chip->ops = ops;
+	chip->vm = vm;
+	raw_spin_lock_init(&chip->lock);
+}
+
+/**
+ * irqchip_create() - KVM_CREATE_IRQCHIP: the PIC pair, the IOAPIC and the default routing. vm->lock held; sleeps.
+ *
+ * Return: 0, -EEXIST, -ENOMEM.
+ */
+int irqchip_create(struct irqchip *chip)
+{
+	struct pic_pair *pic;
+	int r = -ENOMEM;
+
+	if (chip->pic)
+		return -EEXIST;
+	pic = pic_alloc(chip);
+	if (!pic)
+		return -ENOMEM;
+	chip->ioapic = ioapic_alloc(chip);
+	if (!chip->ioapic)
+		goto free_pic;
+	r = routing_init(chip);
+	if (r)
+		goto free_ioapic;
+	smp_store_release(&chip->pic, pic);
+	return 0;
+
+free_ioapic:
+	ioapic_free(chip->ioapic);
+	chip->ioapic = NULL;
+free_pic:
+	kfree(pic);
+	return r;
+}
+
+/** irqchip_destroy() - at VM destruction; sleeps. The APICs are already gone. */
+void irqchip_destroy(struct irqchip *chip)
+{
+	chip->nr_lapics = 0;
+	pit_free(chip);
+	routing_free(chip);
+	if (chip->ioapic)
+		ioapic_free(chip->ioapic);
+	kfree(chip->pic);
+}
+
+static bool read_byte(struct irqchip *chip, u16 port, u8 *val)
+{
+	return pic_port_read(chip, port, val) || pit_port_read(chip, port, val);
+}
+
+static bool write_byte(struct irqchip *chip, u16 port, u8 val)
+{
+	return pic_port_write(chip, port, val) || pit_port_write(chip, port, val);
+}
+
+/**
+ * irqchip_port_read() - IN. These are 8-bit devices: a wider access is split, as the ISA bus does it.
+ *
+ * Return: whether the first byte's port belongs to one of them; *val is zero-extended.
+ */
+bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *val)
+{
+	unsigned int i;
+	u8 byte;
+
+	if (!read_byte(chip, port, &byte))
+		return false;
+	*val = byte;
+	for (i = 1; i < size; i++) {
+		if (!read_byte(chip, port + i, &byte))
+			byte = 0xff;
+		*val |= (u32)byte << (8 * i);
+	}
+	return true;
+}
+
+/** irqchip_port_write() - OUT, likewise. */
+bool irqchip_port_write(struct irqchip *chip, u16 port, unsigned int size, u32 val)
+{
+	unsigned int i;
+
+	if (!write_byte(chip, port, val))
+		return false;
+	for (i = 1; i < size; i++)
+		write_byte(chip, port + i, val >> (8 * i));
+	return true;
+}
+
+/** irqchip_get_state() - KVM_GET_IRQCHIP. 0 or -EINVAL for an unknown chip. */
+int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s)
+{
+	memset(&s->chip, 0, sizeof(s->chip));
+	switch (s->chip_id) {
+	case KVM_IRQCHIP_PIC_MASTER:
+	case KVM_IRQCHIP_PIC_SLAVE:
+		pic_get_state(chip, s->chip_id == KVM_IRQCHIP_PIC_SLAVE, &s->chip.pic);
+		return 0;
+	case KVM_IRQCHIP_IOAPIC:
+		ioapic_get_state(chip, &s->chip.ioapic);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/** irqchip_set_state() - KVM_SET_IRQCHIP. 0 or -EINVAL for an unknown chip. */
+int irqchip_set_state(struct irqchip *chip, const struct kvm_irqchip *s)
+{
+	switch (s->chip_id) {
+	case KVM_IRQCHIP_PIC_MASTER:
+	case KVM_IRQCHIP_PIC_SLAVE:
+		pic_set_state(chip, s->chip_id == KVM_IRQCHIP_PIC_SLAVE, &s->chip.pic);
+		return 0;
+	case KVM_IRQCHIP_IOAPIC:
+		ioapic_set_state(chip, &s->chip.ioapic);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}

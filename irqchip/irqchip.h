@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Interrupt controllers of one VM: local APICs, IOAPIC, the pair of 8259 PICs, the 8254 PIT, and GSI routing.
+ *
+ * Layering: knows nothing of vCPUs or the VMCB. It reaches upward only by irqchip_ops. Everything may be called from hard
+ * interrupt context (hrtimers, irqfd wake-ups), so all its locks are raw and taken with interrupts off; nothing here sleeps
+ * except the functions that say so.
+ */
+#ifndef SVM_IRQCHIP_H
+#define SVM_IRQCHIP_H
+
+#include <linux/hrtimer.h>
+#include <linux/kvm.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+#define IRQCHIP_MAX_VCPUS	64
+#define IRQCHIP_NR_GSIS		24	/* IOAPIC pins; GSI routing may go up to IRQCHIP_MAX_GSI */
+#define IRQCHIP_MAX_GSI		1024
+
+struct irqchip;
+struct lapic;
+struct pic_pair;
+struct ioapic;
+struct pit;
+
+struct irqchip_ops {
+	/*
+	 * Something became pending on the vCPU that owns @apic (interrupt, NMI, INIT, SIPI, timer): make it look, waking it from HLT.
+	 * Any context.
+	 */
+	void (*kick)(struct lapic *apic);
+	/* Level-triggered EOI of @gsi (resample irqfds). Any context. May be NULL-free stub. */
+	void (*eoi)(struct irqchip *chip, u32 gsi);
+};
+
+/* Event bits of lapic.events, set by IPIs, consumed by the vCPU's thread. */
+#define LAPIC_EV_NMI	0
+#define LAPIC_EV_INIT	1
+#define LAPIC_EV_SIPI	2
+#define LAPIC_EV_SMI	3	/* dropped: no SMM */
+
+struct lapic {
+	/* hot: read by the vCPU on each entry */
+	bool maybe_pending;	/* hint: an IRR bit may be set; cleared only by the owner when it finds none */
+	bool enabled;		/* APIC_BASE.EN and software-enabled (SVR bit 8) */
+	unsigned long events;	/* LAPIC_EV_*, atomic bit operations */
+	u8 sipi_vector;
+	u32 id;			/* vCPU id = initial APIC id */
+	u32 index;		/* vCPU index */
+	void *vcpu;		/* for irqchip_ops.kick */
+	struct irqchip *chip;
+	u64 base;		/* MSR 0x1B */
+	u64 tscdeadline;	/* guest TSC units */
+	u8 *regs;		/* one 4 KiB page in the architectural layout (offset 0x20 = ID ...) */
+	struct hrtimer timer;
+	u8 highest_isr;		/* highest vector in service, 0: none */
+	/* timer (lapic_timer.c) */
+	u64 period_ns;		/* of the periodic mode, 0: one-shot */
+	ktime_t expiry;		/* when the current count reaches 0 */
+	bool timer_armed;
+	bool deadline_mode;
+	bool is_bsp;
+	unsigned long esr_pending;	/* errors since the last write to ESR, atomic bit operations */
+	/* how the guest's TSC relates to the host's, for TSC-deadline: set by svm/ */
+	u64 tsc_offset;		/* guest TSC = (host TSC * ratio) + tsc_offset */
+	u32 guest_tsc_khz;
+};
+
+struct irqchip {
+	const struct irqchip_ops *ops;
+	void *vm;
+	raw_spinlock_t lock;		/* PIC and IOAPIC state */
+	struct pic_pair *pic;		/* NULL until irqchip_create() */
+	struct ioapic *ioapic;
+	struct pit *pit;		/* NULL until pit_create() */
+	unsigned int nr_lapics;		/* published after lapics[] with smp_store_release() */
+	struct lapic *lapics[IRQCHIP_MAX_VCPUS];
+	u32 bsp_id;			/* KVM_SET_BOOT_CPU_ID */
+	bool x2apic_format;		/* KVM_X2APIC_API_USE_32BIT_IDS */
+	struct irq_routing __rcu *routing;	/* changed under vm->lock, read under RCU */
+	u8 line_sources[IRQCHIP_MAX_GSI]; /* Protected by: lock; who holds the GSI's line high */
+	bool pic_output;		/* INTR of the PIC pair; written with lock held, read without */
+};
+
+/* --- life cycle (these sleep) --- */
+void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm);
+int irqchip_create(struct irqchip *chip);	/* PIC pair, IOAPIC, default routing. -EEXIST, -ENOMEM */
+void irqchip_destroy(struct irqchip *chip);	/* also PIT and routing; LAPICs are already gone */
+static inline bool irqchip_in_kernel(const struct irqchip *chip)
+{
+	return READ_ONCE(chip->pic) != NULL;
+}
+
+/* One LAPIC a vCPU; lapic_create() publishes it in chip->lapics[]. lapic_destroy() cancels timers. */
+struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu);
+void lapic_destroy(struct lapic *apic);
+void lapic_reset(struct lapic *apic, bool init_event);
+
+/* --- the vCPU's side (its own thread) --- */
+/* Highest deliverable vector against PPR, or -1. Cheap where maybe_pending is false. */
+int lapic_pending_slow(struct lapic *apic);
+static inline int lapic_pending(struct lapic *apic)
+{
+	return likely(!READ_ONCE(apic->maybe_pending)) ? -1 : lapic_pending_slow(apic);
+}
+/* IRR -> ISR for the vector that lapic_pending() returned. */
+void lapic_accept(struct lapic *apic, u8 vector);
+/* Would the PIC's INTR reach this vCPU (LVT0 ExtINT or APIC disabled, BSP)? */
+bool lapic_accepts_pic(struct lapic *apic);
+/* TPR as CR8 (bits 7:4 of TPR). */
+u8 lapic_get_cr8(struct lapic *apic);
+void lapic_set_cr8(struct lapic *apic, u8 cr8);
+
+/* Register access by MMIO: offset within the 4 KiB page; only aligned 32-bit accesses of the 16-byte slots carry data. */
+u32 lapic_mmio_read(struct lapic *apic, u32 offset);
+void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val);
+/* x2APIC MSRs 0x800-0x8ff, IA32_TSC_DEADLINE. 0 or -EINVAL (#GP). */
+int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val);
+int lapic_msr_write(struct lapic *apic, u32 msr, u64 val);
+/* IA32_APIC_BASE: 0 or -EINVAL for an illegal transition. @host: from userspace. */
+int lapic_set_base(struct lapic *apic, u64 val, bool host);
+bool lapic_x2apic(const struct lapic *apic);
+
+/* State for userspace: KVM_GET/SET_LAPIC. 0 or -EINVAL. */
+int lapic_get_state(struct lapic *apic, struct kvm_lapic_state *s);
+int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s);
+
+/* --- PIC: INTR output and acknowledge --- */
+static inline bool pic_pending(struct irqchip *chip)
+{
+	return READ_ONCE(chip->pic_output);
+}
+/* Interrupt-acknowledge cycle: the vector (spurious IRQ7 included). */
+u8 pic_accept(struct irqchip *chip);
+
+/* --- ports and MMIO of in-kernel devices --- */
+/* True where an in-kernel device claims the port; *val is zero-extended. size 1, 2 or 4. */
+bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *val);
+bool irqchip_port_write(struct irqchip *chip, u16 port, unsigned int size, u32 val);
+/* IOAPIC page at 0xfec00000: true where claimed. len 1..8 */
+bool ioapic_mmio_read(struct irqchip *chip, u64 gpa, unsigned int len, void *val);
+bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const void *val);
+
+/* --- injection --- */
+#define IRQ_SOURCE_USER		0
+#define IRQ_SOURCE_PIT		1
+/* Asserts or releases @gsi through the routing table. >0 delivered, 0 coalesced, <0 masked or -EINVAL. */
+int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level);
+int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi);
+int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry *entries, unsigned int nr);
+
+/* KVM_GET/SET_IRQCHIP, PIT2. 0 or -EINVAL/-ENXIO. */
+int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s);
+int irqchip_set_state(struct irqchip *chip, const struct kvm_irqchip *s);
+int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg);	/* -EEXIST, -ENOENT without irqchip, -ENOMEM */
+void pit_set_reinject(struct irqchip *chip, bool reinject);	/* KVM_REINJECT_CONTROL */
+int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s);
+int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s);
+
+#endif

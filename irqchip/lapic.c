@@ -1,0 +1,867 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Local APIC (APM vol. 2, chapter 16): registers, priorities, interrupt messages.
+ *
+ * Who touches what: any CPU may set bits of IRR, TMR, esr_pending and events (atomically) and
+ * maybe_pending, and reads ID, LDR, DFR, TPR and the mode of other APICs to match destinations. All
+ * else belongs to the thread that holds the mutex of the vCPU.
+ */
+#include <linux/nospec.h>
+#include <linux/slab.h>
+#include <asm/apicdef.h>
+#include <asm/msr-index.h>
+
+#include "irqchip/private.h"
+
+#define APIC_VERSION	0x00050010	/* version 0x10, LVT entries 0..5 */
+#define APIC_DEFAULT	0xfee00000ull
+#define BASE_BSP	BIT_ULL(8)
+#define BASE_EXTD	BIT_ULL(10)
+#define BASE_EN		BIT_ULL(11)
+
+/* Bit numbers of ESR (16.4.6). */
+#define ESR_SEND_ILLEGAL	5
+#define ESR_RECV_ILLEGAL	6
+#define ESR_ILLEGAL_REG		7
+
+#define SVR_ENABLE		BIT(8)
+#define SVR_WRITABLE		0x3ff
+#define ICR_WRITABLE		0xccfff	/* all but the delivery status */
+#define ICR_RESERVED		0xfff32000
+#define LVT_READONLY		0x5000	/* delivery status, remote IRR */
+
+/* --- modes --- */
+
+/** lapic_x2apic() - is the APIC in x2APIC mode? */
+bool lapic_x2apic(const struct lapic *apic)
+{
+	return (READ_ONCE(apic->base) & (BASE_EN | BASE_EXTD)) == (BASE_EN | BASE_EXTD);
+}
+
+static bool hw_enabled(const struct lapic *apic)
+{
+	return READ_ONCE(apic->base) & BASE_EN;
+}
+
+static bool sw_enabled(const struct lapic *apic)
+{
+	return hw_enabled(apic) && (lapic_reg(apic, LAPIC_SVR) & SVR_ENABLE);
+}
+
+static void update_enabled(struct lapic *apic)
+{
+	WRITE_ONCE(apic->enabled, sw_enabled(apic));
+}
+
+static u32 x2apic_ldr(u32 id)
+{
+	return (id >> 4) << 16 | BIT(id & 15);
+}
+
+/* Identity registers as a change of mode or a reset leaves them (16.6.1, 16.11). */
+static void reset_identity(struct lapic *apic)
+{
+	bool x2 = lapic_x2apic(apic);
+
+	lapic_set_reg(apic, LAPIC_ID, x2 ? apic->id : apic->id << 24);
+	lapic_set_reg(apic, LAPIC_LDR, x2 ? x2apic_ldr(apic->id) : 0);
+}
+
+/* --- IRR, ISR, PPR --- */
+
+/* Registers of 256 bits: eight words, 16 bytes apart. */
+static bool set_vector(struct lapic *apic, u32 reg, u8 vector)
+{
+	return test_and_set_bit(vector & 31, (unsigned long *)(apic->regs + reg + (vector >> 5) * 16));
+}
+
+static bool clear_vector(struct lapic *apic, u32 reg, u8 vector)
+{
+	return test_and_clear_bit(vector & 31,
+				  (unsigned long *)(apic->regs + reg + (vector >> 5) * 16));
+}
+
+static bool test_vector(const struct lapic *apic, u32 reg, u8 vector)
+{
+	return lapic_reg(apic, reg + (vector >> 5) * 16) & BIT(vector & 31);
+}
+
+static int highest(const struct lapic *apic, u32 reg)
+{
+	int i;
+
+	for (i = 7; i >= 0; i--) {
+		u32 word = lapic_reg(apic, reg + i * 16);
+
+		if (word)
+			return i * 32 + __fls(word);
+	}
+	return -1;
+}
+
+static u8 ppr(const struct lapic *apic)
+{
+	u8 tpr = lapic_reg(apic, LAPIC_TPR), isr = READ_ONCE(apic->highest_isr);
+
+	return (tpr & 0xf0) >= (isr & 0xf0) ? tpr : isr & 0xf0;
+}
+
+/* Arbitration priority (16.6.4). */
+static u8 apr(const struct lapic *apic)
+{
+	u8 tpr = lapic_reg(apic, LAPIC_TPR), isr = apic->highest_isr & 0xf0;
+	int vector = highest(apic, LAPIC_IRR);
+	u8 irr = vector < 0 ? 0 : vector & 0xf0;
+
+	if ((tpr & 0xf0) >= irr && (tpr & 0xf0) > isr)
+		return tpr;
+	return max3((u8)(tpr & isr & 0xf0), isr, irr);
+}
+
+/**
+ * lapic_pending_slow() - what waits for delivery? The vCPU's thread.
+ * @apic: the APIC
+ *
+ * Return: the highest vector in IRR if it beats PPR, else -1.
+ */
+int lapic_pending_slow(struct lapic *apic)
+{
+	int vector;
+
+	if (!apic->enabled)
+		return -1;
+	vector = highest(apic, LAPIC_IRR);
+	if (vector < 0) {
+		WRITE_ONCE(apic->maybe_pending, false);
+		/* Clear the hint, then look again: a sender sets IRR, then the hint. */
+		smp_mb();
+		vector = highest(apic, LAPIC_IRR);
+		if (vector < 0)
+			return -1;
+		WRITE_ONCE(apic->maybe_pending, true);
+	}
+	return (vector & 0xf0) > (ppr(apic) & 0xf0) ? vector : -1;
+}
+
+/**
+ * lapic_accept() - the vCPU takes an interrupt: IRR to ISR.
+ * @apic: the APIC
+ * @vector: what lapic_pending() returned
+ */
+void lapic_accept(struct lapic *apic, u8 vector)
+{
+	clear_vector(apic, LAPIC_IRR, vector);
+	set_vector(apic, LAPIC_ISR, vector);
+	if (vector > apic->highest_isr)
+		WRITE_ONCE(apic->highest_isr, vector);
+}
+
+static void eoi(struct lapic *apic)
+{
+	u8 vector = apic->highest_isr;
+	int next;
+
+	if (!vector)
+		return;
+	clear_vector(apic, LAPIC_ISR, vector);
+	next = highest(apic, LAPIC_ISR);
+	WRITE_ONCE(apic->highest_isr, next < 0 ? 0 : next);
+	if (test_vector(apic, LAPIC_TMR, vector))
+		ioapic_eoi(apic->chip, apic, vector);
+}
+
+/**
+ * lapic_accepts_pic() - does the PIC's INTR reach this vCPU?
+ * @apic: the APIC
+ *
+ * Only the boot processor is wired to it: through an unmasked ExtINT LVT0, or past a disabled APIC.
+ *
+ * Return: true if it does.
+ */
+bool lapic_accepts_pic(struct lapic *apic)
+{
+	u32 lvt0 = lapic_reg(apic, LAPIC_LVT0);
+
+	if (!apic->is_bsp)
+		return false;
+	return !apic->enabled || (!(lvt0 & LVT_MASKED) && ((lvt0 >> 8) & 7) == APIC_EXTINT);
+}
+
+/**
+ * lapic_get_cr8() - TPR as CR8 shows it.
+ * @apic: the APIC
+ *
+ * Return: bits 7:4 of TPR.
+ */
+u8 lapic_get_cr8(struct lapic *apic)
+{
+	return lapic_reg(apic, LAPIC_TPR) >> 4;
+}
+
+/**
+ * lapic_set_cr8() - a write to CR8.
+ * @apic: the APIC
+ * @cr8: bits 3:0 become bits 7:4 of TPR
+ */
+void lapic_set_cr8(struct lapic *apic, u8 cr8)
+{
+	lapic_set_reg(apic, LAPIC_TPR, (cr8 & 15) << 4);
+}
+
+/* --- messages --- */
+
+static void kick(struct lapic *apic)
+{
+	apic->chip->ops->kick(apic);
+}
+
+/* A vector into IRR: 1, or 0 where it waits there already. */
+static int request_vector(struct lapic *apic, u8 vector, bool trig_level)
+{
+	/* TMR first: it must be right when the vCPU sees the request. */
+	if (trig_level != test_vector(apic, LAPIC_TMR, vector)) {
+		if (trig_level)
+			set_vector(apic, LAPIC_TMR, vector);
+		else
+			clear_vector(apic, LAPIC_TMR, vector);
+	}
+	/* The atomic operation orders IRR before the hint; pairs with lapic_pending_slow(). */
+	if (set_vector(apic, LAPIC_IRR, vector))
+		return 0;	/* whoever set it sees to the rest */
+	WRITE_ONCE(apic->maybe_pending, true);
+	kick(apic);
+	return 1;
+}
+
+/* Note an error, and raise the error interrupt (16.4.6). Any context. */
+static void raise_error(struct lapic *apic, int bit)
+{
+	u32 lvt = lapic_reg(apic, LAPIC_LVTERR);
+
+	set_bit(bit, &apic->esr_pending);
+	if (READ_ONCE(apic->enabled) && !(lvt & LVT_MASKED) && (lvt & 0xff) >= 16)
+		request_vector(apic, lvt & 0xff, false);
+}
+
+/**
+ * lapic_inject() - one message arrives at one APIC. Any context.
+ * @apic: the APIC
+ * @mode: the delivery mode
+ * @vector: of fixed and lowest-priority interrupts and SIPI
+ * @trig_level: level-triggered
+ *
+ * Return: 1 accepted, 0 coalesced with one that waits already, -1 not accepted (disabled, bad vector).
+ */
+int lapic_inject(struct lapic *apic, u8 mode, u8 vector, bool trig_level)
+{
+	switch (mode) {
+	case APIC_FIXED:
+	case APIC_LOWEST:
+		if (!READ_ONCE(apic->enabled))
+			return -1;
+		if (vector < 16) {
+			raise_error(apic, ESR_RECV_ILLEGAL);
+			return -1;
+		}
+		return request_vector(apic, vector, trig_level);
+	case APIC_NMI:
+		set_bit(LAPIC_EV_NMI, &apic->events);
+		break;
+	case APIC_INIT:
+		/* INIT cancels a SIPI that was sent before it. */
+		clear_bit(LAPIC_EV_SIPI, &apic->events);
+		set_bit(LAPIC_EV_INIT, &apic->events);
+		break;
+	case APIC_STARTUP:
+		WRITE_ONCE(apic->sipi_vector, vector);
+		smp_wmb();	/* the vector before the event */
+		set_bit(LAPIC_EV_SIPI, &apic->events);
+		break;
+	case APIC_EXTINT:	/* reaches processors by the PIC's own line */
+	default:		/* no SMM */
+		return -1;
+	}
+	kick(apic);
+	return 1;
+}
+
+static bool match_logical(const struct lapic *apic, u32 dest)
+{
+	u32 ldr = lapic_reg(apic, LAPIC_LDR);
+
+	if (lapic_x2apic(apic))
+		return (dest >> 16) == (ldr >> 16) && (dest & ldr & 0xffff);
+	if (dest > 0xff)
+		return false;
+	ldr >>= 24;
+	if ((lapic_reg(apic, LAPIC_DFR) >> 28) == 0xf)	/* flat */
+		return ldr & dest;
+	return (ldr >> 4) == (dest >> 4) && (ldr & dest & 15);
+}
+
+static bool match_physical(const struct lapic *apic, u32 dest)
+{
+	return dest == (lapic_x2apic(apic) ? apic->id : lapic_reg(apic, LAPIC_ID) >> 24);
+}
+
+/*
+ * 0xff addresses all from where destinations have 8 bits: xAPICs, IOAPIC, and MSIs without interrupt
+ * remapping (api.rst: KVM_CAP_X2APIC_API).
+ */
+static bool broadcast(const struct apic_msg *msg)
+{
+	return msg->dest == ~0u || (msg->dest == 0xff && !(msg->src && lapic_x2apic(msg->src)));
+}
+
+static bool match(const struct lapic *apic, const struct apic_msg *msg)
+{
+	if (!hw_enabled(apic))
+		return false;
+	switch (msg->shorthand) {
+	case SHORTHAND_SELF:
+		return apic == msg->src;
+	case SHORTHAND_ALL:
+		return true;
+	case SHORTHAND_OTHERS:
+		return apic != msg->src;
+	}
+	if (broadcast(msg))
+		return true;
+	return msg->logical ? match_logical(apic, msg->dest) : match_physical(apic, msg->dest);
+}
+
+/**
+ * lapic_deliver() - send a message to all APICs that it addresses. Any context.
+ * @chip: the interrupt controllers
+ * @msg: the message
+ *
+ * Lowest priority goes to the matching APIC with the lowest PPR.
+ * Return: how many accepted it; 0 where it coalesced with one that waits, -1 where none could take it.
+ */
+int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
+{
+	/* Pairs with the publication in lapic_create(). */
+	unsigned int i, nr = smp_load_acquire(&chip->nr_lapics);
+	struct lapic *best = NULL, *apic;
+	int r = -1, one;
+
+	/* De-assertion of INIT only set arbitration ids on processors of old. */
+	if (msg->mode == APIC_INIT && msg->trig_level && !msg->level)
+		return -1;
+	/* A processor by its number: no need to look at all. */
+	if (msg->shorthand == SHORTHAND_NONE && !msg->logical && msg->dest < nr) {
+		apic = chip->lapics[array_index_nospec(msg->dest, IRQCHIP_MAX_VCPUS)];
+		if (apic->id == msg->dest && match(apic, msg))
+			return lapic_inject(apic, msg->mode, msg->vector, msg->trig_level);
+	}
+	for (i = 0; i < nr; i++) {
+		apic = chip->lapics[i];
+		if (!match(apic, msg))
+			continue;
+		if (msg->mode == APIC_LOWEST) {
+			if (READ_ONCE(apic->enabled) && (!best || ppr(apic) < ppr(best)))
+				best = apic;
+			continue;
+		}
+		one = lapic_inject(apic, msg->mode, msg->vector, msg->trig_level);
+		if (one >= 0)
+			r = max(r, 0) + one;
+	}
+	if (best)
+		r = lapic_inject(best, msg->mode, msg->vector, msg->trig_level);
+	return r;
+}
+
+static void write_icr(struct lapic *apic, u32 low, u32 dest)
+{
+	struct apic_msg msg = {
+		.dest = dest,
+		.vector = low & 0xff,
+		.mode = (low >> 8) & 7,
+		.logical = low & BIT(11),
+		.level = low & BIT(14),
+		.trig_level = low & BIT(15),
+		.shorthand = (low >> 18) & 3,
+		.src = apic,
+	};
+
+	if ((msg.mode == APIC_FIXED || msg.mode == APIC_LOWEST) && msg.vector < 16) {
+		raise_error(apic, ESR_SEND_ILLEGAL);
+		return;
+	}
+	/* IPIs of fixed mode are edge-triggered whatever the bit says. */
+	if (msg.mode != APIC_INIT)
+		msg.trig_level = false;
+	lapic_deliver(apic->chip, &msg);
+}
+
+/* --- registers --- */
+
+static u32 read_reg(struct lapic *apic, u32 offset)
+{
+	switch (offset) {
+	case LAPIC_APR:
+		return apr(apic);
+	case LAPIC_PPR:
+		return ppr(apic);
+	case LAPIC_TMCCT:
+		return lapic_timer_current(apic);
+	default:
+		return lapic_reg(apic, offset);
+	}
+}
+
+static bool reg_exists(u32 offset)
+{
+	switch (offset) {
+	case LAPIC_ID:
+	case LAPIC_LVR:
+	case LAPIC_TPR:
+	case LAPIC_APR:
+	case LAPIC_PPR:
+	case LAPIC_EOI:
+	case LAPIC_RRR:
+	case LAPIC_LDR:
+	case LAPIC_DFR:
+	case LAPIC_SVR:
+	case LAPIC_ISR ... LAPIC_IRR + 0x70:
+	case LAPIC_ESR:
+	case LAPIC_ICR:
+	case LAPIC_ICR2:
+	case LAPIC_LVTT ... LAPIC_TMCCT:
+	case LAPIC_TDCR:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
+ * lapic_mmio_read() - a 32-bit read of the register page.
+ * @apic: the APIC
+ * @offset: of the register, a multiple of 16
+ *
+ * Return: its value, 0 where there is none.
+ */
+u32 lapic_mmio_read(struct lapic *apic, u32 offset)
+{
+	offset &= 0xff0;
+	if (offset == LAPIC_EOI)
+		return 0;
+	if (!reg_exists(offset)) {
+		raise_error(apic, ESR_ILLEGAL_REG);
+		return 0;
+	}
+	return read_reg(apic, offset);
+}
+
+static u32 lvt_writable(u32 offset)
+{
+	static const u32 writable[] = {
+		0x000700ff,	/* timer: vector, mask, mode */
+		0x000107ff,	/* thermal */
+		0x000107ff,	/* performance */
+		0x0001a7ff,	/* LINT0: and polarity, trigger */
+		0x0001a7ff,	/* LINT1 */
+		0x000100ff,	/* error */
+	};
+
+	return writable[array_index_nospec((offset - LAPIC_LVTT) >> 4, ARRAY_SIZE(writable))];
+}
+
+static void write_lvt(struct lapic *apic, u32 offset, u32 val)
+{
+	val &= lvt_writable(offset);
+	if (!(lapic_reg(apic, LAPIC_SVR) & SVR_ENABLE))
+		val |= LVT_MASKED;
+	lapic_set_reg(apic, offset, val);
+	if (offset == LAPIC_LVTT)
+		lapic_timer_mode_changed(apic);
+}
+
+static void mask_lvts(struct lapic *apic)
+{
+	u32 offset;
+
+	for (offset = LAPIC_LVTT; offset <= LAPIC_LVTERR; offset += 16)
+		lapic_set_reg(apic, offset, lapic_reg(apic, offset) | LVT_MASKED);
+}
+
+static void write_svr(struct lapic *apic, u32 val)
+{
+	lapic_set_reg(apic, LAPIC_SVR, val & SVR_WRITABLE);
+	if (!(val & SVR_ENABLE))
+		mask_lvts(apic);
+	update_enabled(apic);
+	/* What was latched while disabled may go now. */
+	WRITE_ONCE(apic->maybe_pending, true);
+}
+
+/* Registers that both modes write alike; false where there is none to write. */
+static bool write_reg(struct lapic *apic, u32 offset, u32 val)
+{
+	switch (offset) {
+	case LAPIC_TPR:
+		lapic_set_reg(apic, LAPIC_TPR, val & 0xff);
+		return true;
+	case LAPIC_EOI:
+		eoi(apic);
+		return true;
+	case LAPIC_SVR:
+		write_svr(apic, val);
+		return true;
+	case LAPIC_ESR:
+		lapic_set_reg(apic, LAPIC_ESR, xchg(&apic->esr_pending, 0));
+		return true;
+	case LAPIC_LVTT:
+	case LAPIC_LVTTHMR:
+	case LAPIC_LVTPC:
+	case LAPIC_LVT0:
+	case LAPIC_LVT1:
+	case LAPIC_LVTERR:
+		write_lvt(apic, offset, val);
+		return true;
+	case LAPIC_TMICT:
+		if (lapic_timer_deadline_mode(apic))
+			return true;
+		lapic_set_reg(apic, LAPIC_TMICT, val);
+		lapic_timer_restart(apic);
+		return true;
+	case LAPIC_TDCR:
+		lapic_timer_set_divisor(apic, val & 0xb);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
+ * lapic_mmio_write() - a 32-bit write to the register page.
+ * @apic: the APIC
+ * @offset: of the register, a multiple of 16
+ * @val: the value
+ */
+void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
+{
+	offset &= 0xff0;
+	switch (offset) {
+	case LAPIC_ID:
+		lapic_set_reg(apic, LAPIC_ID, val & 0xff000000);
+		return;
+	case LAPIC_LDR:
+		lapic_set_reg(apic, LAPIC_LDR, val & 0xff000000);
+		return;
+	case LAPIC_DFR:
+		lapic_set_reg(apic, LAPIC_DFR, val | 0x0fffffff);
+		return;
+	case LAPIC_ICR2:
+		lapic_set_reg(apic, LAPIC_ICR2, val & 0xff000000);
+		return;
+	case LAPIC_ICR:
+		lapic_set_reg(apic, LAPIC_ICR, val & ICR_WRITABLE & ~BIT(12));
+		write_icr(apic, val, lapic_reg(apic, LAPIC_ICR2) >> 24);
+		return;
+	}
+	if (!write_reg(apic, offset, val) && !reg_exists(offset))
+		raise_error(apic, ESR_ILLEGAL_REG);
+}
+
+/**
+ * lapic_msr_read() - RDMSR of an x2APIC register or IA32_TSC_DEADLINE.
+ * @apic: the APIC
+ * @msr: its number
+ * @val: where to
+ *
+ * Return: 0, or -EINVAL (#GP).
+ */
+int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
+{
+	u32 offset = (msr - 0x800) << 4;
+
+	if (msr == MSR_IA32_TSC_DEADLINE) {
+		*val = lapic_timer_deadline_mode(apic) ? READ_ONCE(apic->tscdeadline) : 0;
+		return 0;
+	}
+	if (msr - 0x800 > 0xff || !lapic_x2apic(apic) || !reg_exists(offset))
+		return -EINVAL;
+	switch (offset) {
+	case LAPIC_DFR:
+	case LAPIC_ICR2:
+	case LAPIC_EOI:
+	case LAPIC_APR:
+	case LAPIC_RRR:
+		return -EINVAL;
+	case LAPIC_ID:
+		*val = apic->id;
+		return 0;
+	case LAPIC_ICR:
+		*val = lapic_reg(apic, LAPIC_ICR) | (u64)lapic_reg(apic, LAPIC_ICR2) << 32;
+		return 0;
+	default:
+		*val = read_reg(apic, offset);
+		return 0;
+	}
+}
+
+/* Bits that WRMSR must leave zero in x2APIC mode. */
+static u64 x2apic_reserved(u32 offset)
+{
+	switch (offset) {
+	case LAPIC_TPR:
+		return ~0xffull;
+	case LAPIC_EOI:
+	case LAPIC_ESR:
+		return ~0ull;
+	case LAPIC_SVR:
+		return ~0x3ffull;
+	case LAPIC_LVTT ... LAPIC_LVTERR:
+		return ~(u64)(lvt_writable(offset) | LVT_READONLY);
+	case LAPIC_TDCR:
+		return ~0xbull;
+	default:
+		return ~0xffffffffull;
+	}
+}
+
+/**
+ * lapic_msr_write() - WRMSR of an x2APIC register or IA32_TSC_DEADLINE.
+ * @apic: the APIC
+ * @msr: its number
+ * @val: the value
+ *
+ * Return: 0, or -EINVAL (#GP).
+ */
+int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
+{
+	u32 offset = (msr - 0x800) << 4;
+
+	if (msr == MSR_IA32_TSC_DEADLINE) {
+		if (lapic_timer_deadline_mode(apic))
+			lapic_timer_set_deadline(apic, val);
+		return 0;
+	}
+	if (msr - 0x800 > 0xff || !lapic_x2apic(apic))
+		return -EINVAL;
+	if (offset == LAPIC_ICR) {
+		if ((u32)val & ICR_RESERVED)
+			return -EINVAL;
+		lapic_set_reg(apic, LAPIC_ICR, (u32)val & ~BIT(12));
+		lapic_set_reg(apic, LAPIC_ICR2, val >> 32);
+		write_icr(apic, val, val >> 32);
+		return 0;
+	}
+	if (offset == LAPIC_SELF_IPI) {
+		if (val & ~0xffull)
+			return -EINVAL;
+		write_icr(apic, SHORTHAND_SELF << 18 | (u32)val, 0);
+		return 0;
+	}
+	if (!reg_exists(offset) || val & x2apic_reserved(offset))
+		return -EINVAL;
+	return write_reg(apic, offset, val) ? 0 : -EINVAL;
+}
+
+/* --- APIC_BASE --- */
+
+/**
+ * lapic_set_base() - write IA32_APIC_BASE.
+ * @apic: the APIC
+ * @val: the value
+ * @host: from userspace, which may restore any valid mode
+ *
+ * Return: 0, or -EINVAL for reserved bits and transitions that are not legal (APM vol. 2, 16.9:
+ * disabled to x2APIC, x2APIC to xAPIC).
+ */
+int lapic_set_base(struct lapic *apic, u64 val, bool host)
+{
+	u64 old = apic->base, mode = val & (BASE_EN | BASE_EXTD);
+
+	if (val & (~0ull << 52 | 0x2ffull) || mode == BASE_EXTD)
+		return -EINVAL;
+	if (!host) {
+		u64 old_mode = old & (BASE_EN | BASE_EXTD);
+
+		if (old_mode == (BASE_EN | BASE_EXTD) && mode == BASE_EN)
+			return -EINVAL;
+		if (!old_mode && mode == (BASE_EN | BASE_EXTD))
+			return -EINVAL;
+	}
+	WRITE_ONCE(apic->base, val);
+	if ((val ^ old) & BASE_EXTD)
+		reset_identity(apic);
+	if ((old & BASE_EN) && !(val & BASE_EN)) {
+		lapic_timer_stop(apic);
+		lapic_set_reg(apic, LAPIC_SVR, 0xff);
+		mask_lvts(apic);
+	}
+	update_enabled(apic);
+	return 0;
+}
+
+/* --- life --- */
+
+/**
+ * lapic_reset() - RESET or INIT (APM vol. 2, 14.1.3 and 16.3.3).
+ * @apic: the APIC
+ * @init: INIT, which keeps the base and what has been sent to this processor
+ */
+void lapic_reset(struct lapic *apic, bool init)
+{
+	u32 offset;
+
+	if (!init) {
+		WRITE_ONCE(apic->base, APIC_DEFAULT | BASE_EN | (apic->is_bsp ? BASE_BSP : 0));
+		WRITE_ONCE(apic->events, 0);
+	}
+	lapic_timer_reset(apic);
+	/* Disabled first, so that nothing that is sent meanwhile is half forgotten. */
+	WRITE_ONCE(apic->enabled, false);
+	memset(apic->regs, 0, PAGE_SIZE);
+	reset_identity(apic);
+	lapic_set_reg(apic, LAPIC_LVR, APIC_VERSION);
+	lapic_set_reg(apic, LAPIC_DFR, 0xffffffff);
+	lapic_set_reg(apic, LAPIC_SVR, 0xff);
+	for (offset = LAPIC_LVTT; offset <= LAPIC_LVTERR; offset += 16)
+		lapic_set_reg(apic, offset, LVT_MASKED);
+	/* The PIC reaches the boot processor (api.rst: KVM_X86_QUIRK_LINT0_REENABLED). */
+	if (apic->is_bsp)
+		lapic_set_reg(apic, LAPIC_LVT0, APIC_EXTINT << 8);
+	WRITE_ONCE(apic->highest_isr, 0);
+	WRITE_ONCE(apic->esr_pending, 0);
+	WRITE_ONCE(apic->maybe_pending, false);
+}
+
+/**
+ * lapic_create() - make the APIC of a vCPU and publish it. vm->lock held; sleeps.
+ * @chip: the interrupt controllers
+ * @id: APIC id
+ * @index: of the vCPU
+ * @vcpu: for irqchip_ops.kick
+ *
+ * Return: the APIC, or NULL without memory.
+ */
+struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu)
+{
+	struct lapic *apic;
+
+	if (chip->nr_lapics >= IRQCHIP_MAX_VCPUS)
+		return NULL;
+	apic = kzalloc(sizeof(*apic), GFP_KERNEL_ACCOUNT);
+	if (!apic)
+		return NULL;
+	apic->regs = (u8 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!apic->regs) {
+		kfree(apic);
+		return NULL;
+	}
+	apic->id = id;
+	apic->index = index;
+	apic->vcpu = vcpu;
+	apic->chip = chip;
+	apic->is_bsp = id == chip->bsp_id;
+	lapic_timer_init(apic);
+	lapic_reset(apic, false);
+	chip->lapics[chip->nr_lapics] = apic;
+	smp_store_release(&chip->nr_lapics, chip->nr_lapics + 1);	/* pairs with lapic_deliver() */
+	return apic;
+}
+
+/**
+ * lapic_destroy() - the VM is going. Sleeps.
+ * @apic: the APIC
+ *
+ * The PIT may still tick and an irqfd may still be on its way: hide the APICs, all at once, and wait for
+ * messages under way. They are sent from hard interrupts, under raw locks or RCU.
+ */
+void lapic_destroy(struct lapic *apic)
+{
+	struct irqchip *chip = apic->chip;
+
+	if (READ_ONCE(chip->nr_lapics)) {
+		WRITE_ONCE(chip->nr_lapics, 0);
+		synchronize_rcu_expedited();
+	}
+	lapic_timer_stop(apic);
+	free_page((unsigned long)apic->regs);
+	kfree(apic);
+}
+
+/* --- KVM_GET/SET_LAPIC --- */
+
+/**
+ * lapic_get_state() - KVM_GET_LAPIC.
+ * @apic: the APIC
+ * @s: where to
+ *
+ * In x2APIC mode the ID register is in its 32-bit form only where userspace asked so.
+ *
+ * Return: 0.
+ */
+int lapic_get_state(struct lapic *apic, struct kvm_lapic_state *s)
+{
+	u32 *regs = (u32 *)s->regs;
+
+	memcpy(s->regs, apic->regs, sizeof(s->regs));
+	regs[LAPIC_TMCCT / 4] = lapic_timer_current(apic);
+	/* A count that is just running out must not look like one that has. */
+	if (!regs[LAPIC_TMCCT / 4] && lapic_timer_counting(apic))
+		regs[LAPIC_TMCCT / 4] = 1;
+	regs[LAPIC_APR / 4] = apr(apic);
+	regs[LAPIC_PPR / 4] = ppr(apic);
+	if (lapic_x2apic(apic) && !apic->chip->x2apic_format)
+		regs[LAPIC_ID / 4] = apic->id << 24;
+	return 0;
+}
+
+/* Bring what userspace wrote to the register page into a form that the guest could have made. */
+static void sanitise(struct lapic *apic)
+{
+	u32 offset;
+
+	lapic_set_reg(apic, LAPIC_LVR, APIC_VERSION);
+	lapic_set_reg(apic, LAPIC_TPR, lapic_reg(apic, LAPIC_TPR) & 0xff);
+	lapic_set_reg(apic, LAPIC_SVR, lapic_reg(apic, LAPIC_SVR) & SVR_WRITABLE);
+	lapic_set_reg(apic, LAPIC_DFR, lapic_reg(apic, LAPIC_DFR) | 0x0fffffff);
+	lapic_set_reg(apic, LAPIC_ESR, lapic_reg(apic, LAPIC_ESR) & 0xff);
+	lapic_set_reg(apic, LAPIC_ICR, lapic_reg(apic, LAPIC_ICR) & ICR_WRITABLE & ~BIT(12));
+	lapic_set_reg(apic, LAPIC_TDCR, lapic_reg(apic, LAPIC_TDCR) & 0xb);
+	for (offset = LAPIC_LVTT; offset <= LAPIC_LVTERR; offset += 16)
+		lapic_set_reg(apic, offset, lapic_reg(apic, offset) & lvt_writable(offset));
+	if (lapic_x2apic(apic)) {
+		reset_identity(apic);
+	} else {
+		lapic_set_reg(apic, LAPIC_ID, lapic_reg(apic, LAPIC_ID) & 0xff000000);
+		lapic_set_reg(apic, LAPIC_LDR, lapic_reg(apic, LAPIC_LDR) & 0xff000000);
+		lapic_set_reg(apic, LAPIC_ICR2, lapic_reg(apic, LAPIC_ICR2) & 0xff000000);
+	}
+	/* Vectors 0-15 can't be in service or requested. */
+	lapic_set_reg(apic, LAPIC_ISR, lapic_reg(apic, LAPIC_ISR) & ~0xffffu);
+	lapic_set_reg(apic, LAPIC_IRR, lapic_reg(apic, LAPIC_IRR) & ~0xffffu);
+}
+
+/**
+ * lapic_set_state() - KVM_SET_LAPIC. Any bytes are safe: derived state is computed anew.
+ * @apic: the APIC
+ * @s: the registers
+ *
+ * Return: 0, or -EINVAL where x2APIC mode is on and the ID is not the vCPU's.
+ */
+int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s)
+{
+	u32 id = *(const u32 *)(s->regs + LAPIC_ID);
+	int isr;
+
+	if (lapic_x2apic(apic) && id != (apic->chip->x2apic_format ? apic->id : apic->id << 24))
+		return -EINVAL;
+	lapic_timer_stop(apic);
+	memcpy(apic->regs, s->regs, sizeof(s->regs));
+	sanitise(apic);
+	isr = highest(apic, LAPIC_ISR);
+	WRITE_ONCE(apic->highest_isr, isr < 0 ? 0 : isr);
+	update_enabled(apic);
+	WRITE_ONCE(apic->maybe_pending, true);
+	lapic_timer_restore(apic);
+	/* Not asleep any more, if what waits says so. */
+	kick(apic);
+	return 0;
+}

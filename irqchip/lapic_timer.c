@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The local APIC's timer (APM vol. 2, 16.4.1): one-shot and periodic counts of a 1 GHz bus clock, and
+ * TSC-deadline, each on one hrtimer.
+ *
+ * The callback runs in hard interrupts while the vCPU's thread may write registers; what both write,
+ * the thread writes only while the timer is cancelled.
+ */
+#include <linux/hrtimer.h>
+#include <linux/math64.h>
+#include <asm/tsc.h>
+
+#include "irqchip/private.h"
+
+#define MODE_ONESHOT	0
+#define MODE_PERIODIC	1
+#define MODE_DEADLINE	2
+
+/* A guest can't make the host take timer interrupts more often than this. */
+#define MIN_PERIOD_NS	100000ull
+/* A deadline further off is looked at again after as many cycles; keeps the product below 2^64. */
+#define MAX_DELTA	(1ull << 43)
+/* So near to the deadline it has come. */
+#define SLACK_NS	500
+
+static unsigned int mode(const struct lapic *apic)
+{
+	return (lapic_reg(apic, LAPIC_LVTT) >> 17) & 3;
+}
+
+/**
+ * lapic_timer_deadline_mode() - is the timer in TSC-deadline mode?
+ * @apic: the APIC
+ *
+ * Return: true if so.
+ */
+bool lapic_timer_deadline_mode(struct lapic *apic)
+{
+	return mode(apic) == MODE_DEADLINE;
+}
+
+/* 1 ns a bus cycle, times the divisor: bits 3,1,0 of TDCR; 0b111 divides by 1. */
+static unsigned int divide_shift(const struct lapic *apic)
+{
+	u32 tdcr = lapic_reg(apic, LAPIC_TDCR);
+	u32 code = (tdcr & 3) | (tdcr & 8) >> 1;
+
+	return (code + 1) & 7;
+}
+
+/* Of a count; at most 2^39. */
+static u64 to_ns(const struct lapic *apic, u32 count)
+{
+	return (u64)count << divide_shift(apic);
+}
+
+/* The length of a period, 0 where the mode has none. */
+static u64 period(const struct lapic *apic)
+{
+	u64 ns = to_ns(apic, lapic_reg(apic, LAPIC_TMICT));
+
+	return mode(apic) == MODE_PERIODIC && ns ? max(ns, MIN_PERIOD_NS) : 0;
+}
+
+/* From now to a deadline in guest TSC units; 0 if it has passed. */
+static u64 until(const struct lapic *apic, u64 deadline)
+{
+	u64 now = rdtsc() + READ_ONCE(apic->tsc_offset);
+
+	if (deadline <= now)
+		return 0;
+	/* Rounded up: early is wrong, late is not. */
+	return div_u64(min(deadline - now, MAX_DELTA) * 1000000ull,
+		       max(READ_ONCE(apic->guest_tsc_khz), 1u)) + 1;
+}
+
+static void fire(struct lapic *apic)
+{
+	u32 lvt = lapic_reg(apic, LAPIC_LVTT);
+
+	if (!(lvt & LVT_MASKED))
+		lapic_inject(apic, APIC_FIXED, lvt & 0xff, false);
+}
+
+static enum hrtimer_restart expired(struct hrtimer *timer)
+{
+	struct lapic *apic = container_of(timer, struct lapic, timer);
+	u64 ns = READ_ONCE(apic->period_ns);
+
+	if (READ_ONCE(apic->deadline_mode)) {
+		/* The clocks differ a little, and a far deadline is approached in steps. */
+		u64 left = until(apic, READ_ONCE(apic->tscdeadline));
+
+		if (left > SLACK_NS) {
+			hrtimer_set_expires(timer, ktime_add_ns(ktime_get(), left));
+			return HRTIMER_RESTART;
+		}
+		WRITE_ONCE(apic->tscdeadline, 0);
+		ns = 0;
+	}
+	if (!ns) {
+		WRITE_ONCE(apic->timer_armed, false);
+		fire(apic);
+		return HRTIMER_NORESTART;
+	}
+	fire(apic);
+	/* Periods missed while the host was busy are lost, not made up for. */
+	hrtimer_forward_now(timer, ns_to_ktime(ns));
+	WRITE_ONCE(apic->expiry, hrtimer_get_expires(timer));
+	return HRTIMER_RESTART;
+}
+
+/**
+ * lapic_timer_init() - of a new APIC.
+ * @apic: the APIC
+ */
+void lapic_timer_init(struct lapic *apic)
+{
+	hrtimer_setup(&apic->timer, expired, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+}
+
+/**
+ * lapic_timer_stop() - no expiry after this. Waits for one that is running; not from hard interrupts.
+ * @apic: the APIC
+ */
+void lapic_timer_stop(struct lapic *apic)
+{
+	hrtimer_cancel(&apic->timer);
+	WRITE_ONCE(apic->timer_armed, false);
+}
+
+/**
+ * lapic_timer_reset() - stop, and forget the mode.
+ * @apic: the APIC
+ */
+void lapic_timer_reset(struct lapic *apic)
+{
+	lapic_timer_stop(apic);
+	apic->period_ns = 0;
+	apic->deadline_mode = false;
+	apic->tscdeadline = 0;
+}
+
+static void arm(struct lapic *apic, u64 delay_ns)
+{
+	apic->expiry = ktime_add_ns(ktime_get(), delay_ns);
+	WRITE_ONCE(apic->timer_armed, true);
+	hrtimer_start(&apic->timer, apic->expiry, HRTIMER_MODE_ABS_HARD);
+}
+
+/* Count from @count; it is stopped, and not in deadline mode. */
+static void start(struct lapic *apic, u32 count)
+{
+	u64 ns = to_ns(apic, count);
+
+	apic->period_ns = period(apic);
+	if (!ns)
+		return;
+	arm(apic, apic->period_ns ? max(ns, min(apic->period_ns, MIN_PERIOD_NS)) : ns);
+}
+
+/**
+ * lapic_timer_restart() - the initial count was written: count from it.
+ * @apic: the APIC
+ */
+void lapic_timer_restart(struct lapic *apic)
+{
+	lapic_timer_stop(apic);
+	start(apic, lapic_reg(apic, LAPIC_TMICT));
+}
+
+/**
+ * lapic_timer_restore() - the registers were set from userspace: go on from the current count.
+ * @apic: the APIC
+ *
+ * A one-shot count of 0 has run out already; a period begins anew.
+ */
+void lapic_timer_restore(struct lapic *apic)
+{
+	u32 initial = lapic_reg(apic, LAPIC_TMICT), left = lapic_reg(apic, LAPIC_TMCCT);
+
+	lapic_timer_stop(apic);
+	apic->period_ns = 0;
+	apic->deadline_mode = mode(apic) == MODE_DEADLINE;
+	if (apic->deadline_mode) {
+		lapic_timer_set_deadline(apic, apic->tscdeadline);
+		return;
+	}
+	if (!left && mode(apic) == MODE_PERIODIC)
+		left = initial;
+	start(apic, min(left, initial));
+}
+
+/**
+ * lapic_timer_set_divisor() - TDCR was written: a count under way goes on at the new rate.
+ * @apic: the APIC
+ * @tdcr: the new value
+ */
+void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr)
+{
+	u32 left;
+
+	if (tdcr == lapic_reg(apic, LAPIC_TDCR))
+		return;
+	if (!lapic_timer_counting(apic)) {
+		lapic_set_reg(apic, LAPIC_TDCR, tdcr);
+		return;
+	}
+	/*
+	 * Read before the cancellation: what expires in between must expire again, so that it is left at 1. In
+	 * one-shot mode the timer may have run out meanwhile, and stays so.
+	 */
+	left = max(lapic_timer_current(apic), 1u);
+	if (hrtimer_cancel(&apic->timer) || READ_ONCE(apic->timer_armed)) {
+		lapic_set_reg(apic, LAPIC_TDCR, tdcr);
+		start(apic, left);
+	} else {
+		lapic_set_reg(apic, LAPIC_TDCR, tdcr);
+	}
+}
+
+/**
+ * lapic_timer_mode_changed() - the timer's LVT entry was written.
+ * @apic: the APIC
+ *
+ * A change to or from TSC-deadline mode disarms; one between one-shot and periodic takes effect at the next expiry.
+ */
+void lapic_timer_mode_changed(struct lapic *apic)
+{
+	bool deadline = mode(apic) == MODE_DEADLINE;
+
+	if (deadline == apic->deadline_mode) {
+		WRITE_ONCE(apic->period_ns, period(apic));
+		return;
+	}
+	lapic_timer_reset(apic);
+	lapic_set_reg(apic, LAPIC_TMICT, 0);
+	apic->deadline_mode = deadline;
+}
+
+/**
+ * lapic_timer_counting() - is a count (not a deadline) under way?
+ * @apic: the APIC
+ *
+ * Return: true if so.
+ */
+bool lapic_timer_counting(const struct lapic *apic)
+{
+	return READ_ONCE(apic->timer_armed) && !apic->deadline_mode;
+}
+
+/**
+ * lapic_timer_current() - the current count.
+ * @apic: the APIC
+ *
+ * Return: TMCCT, 0 where nothing counts.
+ */
+u32 lapic_timer_current(struct lapic *apic)
+{
+	u64 ns = READ_ONCE(apic->period_ns);
+	s64 left;
+
+	if (!lapic_timer_counting(apic))
+		return 0;
+	left = ktime_to_ns(ktime_sub(READ_ONCE(apic->expiry), ktime_get()));
+	if (left <= 0) {
+		u64 over;
+
+		if (!ns)
+			return 0;
+		/* The callback is late: into which period? */
+		div64_u64_rem(-left, ns, &over);
+		left = ns - over;
+	}
+	/* A period that was lengthened begins at the initial count nevertheless. */
+	return min_t(u64, (u64)left >> divide_shift(apic), lapic_reg(apic, LAPIC_TMICT));
+}
+
+/**
+ * lapic_timer_set_deadline() - IA32_TSC_DEADLINE was written.
+ * @apic: the APIC
+ * @deadline: in guest TSC units; 0 disarms, the past fires at once
+ */
+void lapic_timer_set_deadline(struct lapic *apic, u64 deadline)
+{
+	u64 ns;
+
+	lapic_timer_stop(apic);
+	apic->period_ns = 0;
+	WRITE_ONCE(apic->tscdeadline, 0);
+	if (!deadline)
+		return;
+	ns = until(apic, deadline);
+	if (!ns) {
+		fire(apic);
+		return;
+	}
+	WRITE_ONCE(apic->tscdeadline, deadline);
+	arm(apic, ns);
+}

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The 8254 timer of a PC, and the part of port 61h that belongs to it (Intel's data sheet; APM has nothing on it).
+ *
+ * Counts are not kept but computed from the time at which they were loaded. Only channel 0 interrupts.
+ */
+#include <linux/hrtimer.h>
+#include <linux/math64.h>
+#include <linux/nospec.h>
+#include <linux/slab.h>
+
+#include "irqchip/private.h"
+
+#define PIT_HZ		1193182ull
+#define MIN_PERIOD_NS	100000ull	/* a guest can't make the host take its ticks more often */
+#define MAX_MISSED	1000		/* ticks to catch up with at most */
+
+enum { RW_LATCH, RW_LOW, RW_HIGH, RW_WORD };
+
+struct pit_channel {
+	u32 count;		/* 1..65536 */
+	u16 latch;
+	u8 latched;		/* bytes of the latch still to be read */
+	bool status_latched;
+	u8 status;
+	u8 rw, mode, bcd;
+	bool high_next_read, high_next_write;
+	u8 low_written;
+	bool gate;
+	bool loaded;		/* a count was written since the mode was set */
+	ktime_t start;		/* when counting began */
+};
+
+struct pit {
+	struct irqchip *chip;
+	raw_spinlock_t lock;
+	struct pit_channel ch[3];	/* Protected by: lock, as all below */
+	u32 flags;			/* KVM_PIT_FLAGS_HPET_LEGACY */
+	bool speaker_port;		/* port 61h is ours */
+	bool speaker_on;
+	bool reinject;
+	u32 missed;			/* ticks that came before the last one was acknowledged */
+	bool unacked;
+	struct hrtimer timer;
+};
+
+static u64 ticks_to_ns(u64 ticks)
+{
+	return mul_u64_u32_div(ticks, NSEC_PER_SEC, PIT_HZ);
+}
+
+static u64 elapsed_ticks(const struct pit_channel *c)
+{
+	s64 ns = ktime_to_ns(ktime_sub(ktime_get(), c->start));
+
+	return ns <= 0 ? 0 : mul_u64_u32_div(ns, PIT_HZ, NSEC_PER_SEC);
+}
+
+static bool periodic(const struct pit_channel *c)
+{
+	return c->mode == 2 || c->mode == 3;
+}
+
+static u16 current_count(const struct pit_channel *c)
+{
+	u64 t = elapsed_ticks(c);
+	u32 in_period;
+
+	if (!c->loaded)
+		return 0;
+	switch (c->mode) {
+	case 2:
+		div_u64_rem(t, c->count, &in_period);
+		return c->count - in_period;
+	case 3:			/* counts down by two */
+		div_u64_rem(2 * t, c->count, &in_period);
+		return c->count - in_period;
+	default:
+		return c->count - t;
+	}
+}
+
+static bool output(const struct pit_channel *c)
+{
+	u64 t = elapsed_ticks(c);
+	u32 in_period;
+
+	if (!c->loaded)
+		return c->mode != 0;
+	switch (c->mode) {
+	case 0:
+	case 1:
+		return t >= c->count;
+	case 2:
+		div_u64_rem(t, c->count, &in_period);
+		return in_period != c->count - 1;
+	case 3:
+		div_u64_rem(t, c->count, &in_period);
+		return in_period < (c->count + 1) / 2;
+	default:		/* 4, 5: low for one tick */
+		return t != c->count;
+	}
+}
+
+/* --- channel 0's interrupt --- */
+
+static void pulse(struct pit *pit)
+{
+	irqchip_set_irq(pit->chip, IRQ_SOURCE_PIT, 0, 1);
+	irqchip_set_irq(pit->chip, IRQ_SOURCE_PIT, 0, 0);
+}
+
+static enum hrtimer_restart tick(struct hrtimer *timer)
+{
+	struct pit *pit = container_of(timer, struct pit, timer);
+	struct pit_channel *c = &pit->ch[0];
+	enum hrtimer_restart restart = HRTIMER_NORESTART;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&pit->lock, flags);
+	if (pit->reinject) {
+		if (pit->unacked)
+			pit->missed = min(pit->missed + 1, MAX_MISSED);
+		pit->unacked = true;
+	}
+	if (periodic(c)) {
+		hrtimer_forward_now(timer, ns_to_ktime(max(ticks_to_ns(c->count), MIN_PERIOD_NS)));
+		restart = HRTIMER_RESTART;
+	}
+	raw_spin_unlock_irqrestore(&pit->lock, flags);
+	/* Not acknowledged (masked, or taken by the IOAPIC): the line is pulsed all the same. */
+	pulse(pit);
+	return restart;
+}
+
+/** pit_irq_acked() - the guest took IRQ 0 from the PIC: send a tick that it missed. Any context. */
+void pit_irq_acked(struct irqchip *chip)
+{
+	struct pit *pit = READ_ONCE(chip->pit);
+	bool again = false;
+	unsigned long flags;
+
+	if (!pit)
+		return;
+	raw_spin_lock_irqsave(&pit->lock, flags);
+	pit->unacked = false;
+	if (pit->reinject && pit->missed) {
+		pit->missed--;
+		pit->unacked = true;
+		again = true;
+	}
+	raw_spin_unlock_irqrestore(&pit->lock, flags);
+	if (again)
+		pulse(pit);
+}
+
+/* Counting of channel 0 starts anew. The timer is stopped by the caller, without the lock. */
+static void arm(struct pit *pit)
+{
+	struct pit_channel *c = &pit->ch[0];
+	u64 ns = ticks_to_ns(c->count);
+
+	pit->missed = 0;
+	pit->unacked = false;
+	if (!c->loaded || pit->flags & KVM_PIT_FLAGS_HPET_LEGACY || c->mode == 1 || c->mode == 5)
+		return;
+	if (periodic(c))
+		ns = max(ns, MIN_PERIOD_NS);
+	hrtimer_start(&pit->timer, ktime_add_ns(c->start, ns), HRTIMER_MODE_ABS_HARD);
+}
+
+static void load(struct pit *pit, unsigned int i, u16 count)
+{
+	struct pit_channel *c = &pit->ch[i];
+
+	c->count = count ?: 65536;
+	c->start = ktime_get();
+	c->loaded = true;
+}
+
+/* --- ports --- */
+
+static void latch_count(struct pit_channel *c)
+{
+	if (c->latched)
+		return;
+	c->latch = current_count(c);
+	c->latched = c->rw == RW_WORD ? 2 : 1;
+}
+
+static void latch_status(struct pit_channel *c)
+{
+	if (c->status_latched)
+		return;
+	c->status = (output(c) ? 0x80 : 0) | (c->loaded ? 0 : 0x40) | c->rw << 4 | c->mode << 1 |
+		    c->bcd;
+	c->status_latched = true;
+}
+
+static void write_control(struct pit *pit, u8 val)
+{
+	unsigned int i = val >> 6;
+	struct pit_channel *c;
+
+	if (i == 3) {		/* read-back */
+		for (i = 0; i < 3; i++) {
+			if (!(val & (2 << i)))
+				continue;
+			if (!(val & 0x20))
+				latch_count(&pit->ch[i]);
+			if (!(val & 0x10))
+				latch_status(&pit->ch[i]);
+		}
+		return;
+	}
+	c = &pit->ch[array_index_nospec(i, 3)];
+	if (((val >> 4) & 3) == RW_LATCH) {
+		latch_count(c);
+		return;
+	}
+	c->rw = (val >> 4) & 3;
+	c->mode = (val >> 1) & 7;
+	if (c->mode > 5)
+		c->mode -= 4;
+	c->bcd = val & 1;
+	c->latched = 0;
+	c->status_latched = false;
+	c->high_next_read = false;
+	c->high_next_write = false;
+	c->loaded = false;
+}
+
+/* True where channel 0 starts to count. */
+static bool write_count(struct pit *pit, unsigned int i, u8 val)
+{
+	struct pit_channel *c = &pit->ch[array_index_nospec(i, 3)];
+
+	switch (c->rw) {
+	case RW_LOW:
+		load(pit, i, val);
+		return i == 0;
+	case RW_HIGH:
+		load(pit, i, val << 8);
+		return i == 0;
+	default:
+		if (!c->high_next_write) {
+			c->low_written = val;
+			c->high_next_write = true;
+			return false;
+		}
+		c->high_next_write = false;
+		load(pit, i, val << 8 | c->low_written);
+		return i == 0;
+	}
+}
+
+static u8 read_count(struct pit *pit, unsigned int i)
+{
+	struct pit_channel *c = &pit->ch[array_index_nospec(i, 3)];
+	u16 count;
+
+	if (c->status_latched) {
+		c->status_latched = false;
+		return c->status;
+	}
+	count = c->latched ? c->latch : current_count(c);
+	if (c->rw == RW_LOW || c->rw == RW_HIGH) {
+		c->latched = 0;
+		return c->rw == RW_LOW ? count : count >> 8;
+	}
+	if (c->latched) {
+		/* Low byte first, whatever was read before the latch. */
+		c->latched--;
+		c->high_next_read = c->latched == 1;
+		return c->latched == 1 ? count : count >> 8;
+	}
+	c->high_next_read = !c->high_next_read;
+	return c->high_next_read ? count : count >> 8;
+}
+
+static u8 read_speaker(struct pit *pit)
+{
+	u64 refresh = div_u64(ktime_get_ns(), 15085);	/* the DRAM refresh signal toggles */
+
+	return (pit->speaker_on ? 2 : 0) | (pit->ch[2].gate ? 1 : 0) |
+	       (output(&pit->ch[2]) ? 0x20 : 0) | (refresh & 1) << 4;
+}
+
+static void write_speaker(struct pit *pit, u8 val)
+{
+	struct pit_channel *c = &pit->ch[2];
+	bool gate = val & 1;
+
+	pit->speaker_on = val & 2;
+	/* A rising gate starts the count again in the modes that look at it. */
+	if (gate && !c->gate && c->mode != 0 && c->mode != 4)
+		c->start = ktime_get();
+	c->gate = gate;
+}
+
+static bool claims(const struct pit *pit, u16 port)
+{
+	return pit && ((port >= 0x40 && port <= 0x43) || (port == 0x61 && pit->speaker_port));
+}
+
+/** pit_port_read() - ports 40h to 43h, and 61h where asked for. */
+bool pit_port_read(struct irqchip *chip, u16 port, u8 *val)
+{
+	struct pit *pit = READ_ONCE(chip->pit);
+	unsigned long flags;
+
+	if (!claims(pit, port))
+		return false;
+	raw_spin_lock_irqsave(&pit->lock, flags);
+	if (port == 0x61)
+		*val = read_speaker(pit);
+	else
+		*val = port == 0x43 ? 0 : read_count(pit, port - 0x40);
+	raw_spin_unlock_irqrestore(&pit->lock, flags);
+	return true;
+}
+
+/** pit_port_write() - likewise. */
+bool pit_port_write(struct irqchip *chip, u16 port, u8 val)
+{
+	struct pit *pit = READ_ONCE(chip->pit);
+	unsigned long flags;
+	bool stop, start = false;
+
+	if (!claims(pit, port))
+		return false;
+	/* A write to channel 0, or a new mode for it, ends the running count; the callback takes the lock. */
+	stop = port == 0x40 || (port == 0x43 && val >> 6 == 0 && (val & 0x30));
+	if (stop)
+		hrtimer_cancel(&pit->timer);
+	raw_spin_lock_irqsave(&pit->lock, flags);
+	if (port == 0x61)
+		write_speaker(pit, val);
+	else if (port == 0x43)
+		write_control(pit, val);
+	else
+		start = write_count(pit, port - 0x40, val);
+	if (start)
+		arm(pit);
+	raw_spin_unlock_irqrestore(&pit->lock, flags);
+	return true;
+}
+
+/* --- life and state --- */
+
+/**
+ * pit_create() - KVM_CREATE_PIT2. vm->lock held; sleeps.
+ *
+ * Return: 0, -EEXIST, -ENOENT without the irqchip, -ENOMEM.
+ */
+int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg)
+{
+	struct pit *pit;
+	unsigned int i;
+
+	if (chip->pit)
+		return -EEXIST;
+	if (!irqchip_in_kernel(chip))
+		return -ENOENT;
+	pit = kzalloc(sizeof(*pit), GFP_KERNEL_ACCOUNT);
+	if (!pit)
+		return -ENOMEM;
+	pit->chip = chip;
+	pit->speaker_port = cfg->flags & KVM_PIT_SPEAKER_DUMMY;
+	pit->reinject = true;
+	raw_spin_lock_init(&pit->lock);
+	hrtimer_setup(&pit->timer, tick, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	for (i = 0; i < 3; i++) {
+		pit->ch[i].mode = 3;
+		pit->ch[i].rw = RW_WORD;
+		pit->ch[i].gate = i != 2;
+		pit->ch[i].count = 65536;
+	}
+	smp_store_release(&chip->pit, pit);
+	return 0;
+}
+
+/** pit_free() - at VM destruction; sleeps. */
+void pit_free(struct irqchip *chip)
+{
+	struct pit *pit = chip->pit;
+
+	if (!pit)
+		return;
+	hrtimer_cancel(&pit->timer);
+	chip->pit = NULL;
+	kfree(pit);
+}
+
+/** pit_set_reinject() - KVM_REINJECT_CONTROL. */
+void pit_set_reinject(struct irqchip *chip, bool reinject)
+{
+	struct pit *pit = chip->pit;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&pit->lock, flags);
+	pit->reinject = reinject;
+	pit->missed = 0;
+	pit->unacked = false;
+	raw_spin_unlock_irqrestore(&pit->lock, flags);
+}
+
+/** pit_get_state() - KVM_GET_PIT2. 0, or -ENXIO without a PIT. */
+int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s)
+{
+	struct pit *pit = chip->pit;
+	unsigned long flags;
+	unsigned int i;
+
+	if (!pit)
+		return -ENXIO;
+	memset(s, 0, sizeof(*s));
+	raw_spin_lock_irqsave(&pit->lock, flags);
+	for (i = 0; i < 3; i++) {
+		const struct pit_channel *c = &pit->ch[i];
+
+		s->channels[i] = (struct kvm_pit_channel_state) {
+			.count = c->count,
+			.latched_count = c->latch,
+			.count_latched = c->latched,
+			.status_latched = c->status_latched,
+			.status = c->status,
+			.read_state = c->high_next_read ? 4 : c->rw,
+			.write_state = c->high_next_write ? 4 : c->rw,
+			.write_latch = c->low_written,
+			.rw_mode = c->rw,
+			.mode = c->mode,
+			.bcd = c->bcd,
+			.gate = c->gate,
+			.count_load_time = c->loaded ? ktime_to_ns(c->start) : 0,
+		};
+	}
+	s->flags = pit->flags | (pit->speaker_on ? KVM_PIT_FLAGS_SPEAKER_DATA_ON : 0);
+	raw_spin_unlock_irqrestore(&pit->lock, flags);
+	return 0;
+}
+
+/**
+ * pit_set_state() - KVM_SET_PIT2; any bytes are safe. The counts begin anew, as nothing says how far they had come.
+ *
+ * Return: 0, -ENXIO without a PIT, -EINVAL for unknown flags.
+ */
+int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s)
+{
+	struct pit *pit = chip->pit;
+	unsigned long flags;
+	unsigned int i;
+
+	if (!pit)
+		return -ENXIO;
+	if (s->flags & ~(u32)(KVM_PIT_FLAGS_HPET_LEGACY | KVM_PIT_FLAGS_SPEAKER_DATA_ON))
+		return -EINVAL;
+	hrtimer_cancel(&pit->timer);
+	raw_spin_lock_irqsave(&pit->lock, flags);
+	for (i = 0; i < 3; i++) {
+		const struct kvm_pit_channel_state *k = &s->channels[i];
+		struct pit_channel *c = &pit->ch[i];
+
+		c->count = k->count && k->count <= 65536 ? k->count : 65536;
+		c->latch = k->latched_count;
+		c->latched = min_t(u8, k->count_latched, 2);
+		c->status_latched = k->status_latched;
+		c->status = k->status;
+		c->rw = k->rw_mode & 3 ?: RW_WORD;
+		c->mode = k->mode <= 5 ? k->mode : 3;
+		c->bcd = k->bcd & 1;
+		c->high_next_read = k->read_state == 4;
+		c->high_next_write = k->write_state == 4;
+		c->low_written = k->write_latch;
+		c->gate = k->gate;
+		c->loaded = k->count_load_time != 0;
+		c->start = ktime_get();
+	}
+	pit->flags = s->flags & KVM_PIT_FLAGS_HPET_LEGACY;
+	pit->speaker_on = s->flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+	arm(pit);
+	raw_spin_unlock_irqrestore(&pit->lock, flags);
+	return 0;
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * GSI routing: from an interrupt line's number to PIC and IOAPIC pins, or to an MSI.
+ */
+#include <linux/nospec.h>
+#include <linux/rcupdate.h>
+#include <linux/slab.h>
+
+#include "irqchip/private.h"
+
+#define PIC_PINS	8
+#define MAX_PER_GSI	3	/* each of PIC master or slave, IOAPIC; or one MSI */
+
+enum route_type { ROUTE_NONE, ROUTE_PIC, ROUTE_IOAPIC, ROUTE_MSI };
+
+struct route {
+	u8 type;
+	u8 pin;			/* PIC: 0..15 */
+	struct apic_msg msg;
+};
+
+/* Replaced whole; readers are under RCU. */
+struct irq_routing {
+	struct rcu_head rcu;
+	unsigned int nr_gsis;
+	struct route route[][MAX_PER_GSI];
+};
+
+/*
+ * MSI address and data (APM vol. 2, 16.11): 0xfee in bits 31:20, destination in 19:12 (with 32-bit ids also bits 63:40), logical mode in
+ * bit 2; vector, delivery mode and trigger mode in the data.
+ */
+static void msi_decode(const struct irqchip *chip, u64 address, u32 data, struct apic_msg *msg)
+{
+	*msg = (struct apic_msg) {
+		.dest = (address >> 12) & 0xff,
+		.logical = address & BIT(2),
+		.vector = data & 0xff,
+		.mode = (data >> 8) & 7,
+		.trig_level = data & BIT(15),
+		.level = true,
+	};
+	if (chip->x2apic_format)
+		msg->dest |= (u32)(address >> 32) & 0xffffff00;
+}
+
+/** irqchip_signal_msi() - KVM_SIGNAL_MSI. Any context. >0 delivered, 0 coalesced, <0 no target. */
+int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi)
+{
+	struct apic_msg msg;
+
+	msi_decode(chip, msi->address_lo | (u64)msi->address_hi << 32, msi->data, &msg);
+	return lapic_deliver(chip, &msg);
+}
+
+/* A level of one source; the line is high while any source holds it. chip->lock held. */
+static int set_line(struct irqchip *chip, int source, u32 gsi, int level)
+{
+	u8 *line = &chip->line_sources[array_index_nospec(gsi, IRQCHIP_MAX_GSI)];
+
+	*line = level ? *line | BIT(source) : *line & ~BIT(source);
+	return *line;
+}
+
+/**
+ * irqchip_set_irq() - assert or release a GSI on behalf of @source. Any context.
+ *
+ * Return: as KVM_IRQ_LINE_STATUS: >0 delivered, 0 coalesced, <0 masked; -EINVAL for a GSI without a route.
+ */
+int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level)
+{
+	struct irq_routing *table;
+	unsigned long flags;
+	struct route *route;
+	int r = -EINVAL, i;
+
+	if (gsi >= IRQCHIP_MAX_GSI)
+		return -EINVAL;
+	rcu_read_lock();
+	table = rcu_dereference(chip->routing);
+	if (!table || gsi >= table->nr_gsis)
+		goto out;
+	route = table->route[array_index_nospec(gsi, table->nr_gsis)];
+	if (route->type == ROUTE_MSI) {
+		r = level ? lapic_deliver(chip, &route->msg) : 0;
+		goto out;
+	}
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	level = set_line(chip, source, gsi, level);
+	for (i = 0; i < MAX_PER_GSI && route[i].type != ROUTE_NONE; i++) {
+		int one = route[i].type == ROUTE_PIC ?
+			  pic_set_irq(chip->pic, route[i].pin, level) :
+			  ioapic_set_irq(chip->ioapic, route[i].pin, level);
+
+		r = r < 0 ? one : r + max(one, 0);
+	}
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+out:
+	rcu_read_unlock();
+	return r;
+}
+
+static struct irq_routing *table_alloc(unsigned int nr_gsis)
+{
+	struct irq_routing *table;
+
+	table = kvzalloc(struct_size(table, route, nr_gsis), GFP_KERNEL_ACCOUNT);
+	if (table)
+		table->nr_gsis = nr_gsis;
+	return table;
+}
+
+static int add_route(struct irqchip *chip, struct irq_routing *table,
+		     const struct kvm_irq_routing_entry *e)
+{
+	struct route *route = table->route[array_index_nospec(e->gsi, table->nr_gsis)];
+	struct route new = {};
+	unsigned int i;
+
+	switch (e->type) {
+	case KVM_IRQ_ROUTING_IRQCHIP:
+		switch (e->u.irqchip.irqchip) {
+		case KVM_IRQCHIP_PIC_MASTER:
+		case KVM_IRQCHIP_PIC_SLAVE:
+			if (e->u.irqchip.pin >= PIC_PINS)
+				return -EINVAL;
+			new.type = ROUTE_PIC;
+			new.pin = e->u.irqchip.pin +
+				  (e->u.irqchip.irqchip == KVM_IRQCHIP_PIC_SLAVE ? PIC_PINS : 0);
+			break;
+		case KVM_IRQCHIP_IOAPIC:
+			if (e->u.irqchip.pin >= IRQCHIP_NR_GSIS)
+				return -EINVAL;
+			new.type = ROUTE_IOAPIC;
+			new.pin = e->u.irqchip.pin;
+			break;
+		default:
+			return -EINVAL;
+		}
+		break;
+	case KVM_IRQ_ROUTING_MSI:
+		new.type = ROUTE_MSI;
+		msi_decode(chip, e->u.msi.address_lo | (u64)e->u.msi.address_hi << 32,
+			   e->u.msi.data, &new.msg);
+		break;
+	default:
+		return -EINVAL;
+	}
+	/* One entry a chip and GSI, and an MSI stands alone. */
+	for (i = 0; i < MAX_PER_GSI && route[i].type != ROUTE_NONE; i++)
+		if (route[i].type == new.type || route[i].type == ROUTE_MSI ||
+		    new.type == ROUTE_MSI)
+			return -EINVAL;
+	if (i == MAX_PER_GSI)
+		return -EINVAL;
+	route[i] = new;
+	return 0;
+}
+
+static void publish(struct irqchip *chip, struct irq_routing *table)
+{
+	struct irq_routing *old = rcu_dereference_protected(chip->routing, true);
+
+	rcu_assign_pointer(chip->routing, table);
+	if (old)
+		kvfree_rcu(old, rcu);
+}
+
+/**
+ * irqchip_set_routing() - KVM_SET_GSI_ROUTING: replace the table. vm->lock held; sleeps.
+ *
+ * Return: 0, -ENOMEM, or -EINVAL for flags, unknown types or chips, pins and GSIs out of range, two entries for
+ * one chip and GSI; the old table stays then.
+ */
+int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry *entries,
+			unsigned int nr)
+{
+	struct irq_routing *table;
+	unsigned int i, nr_gsis = 0;
+	int r;
+
+	for (i = 0; i < nr; i++) {
+		if (entries[i].gsi >= IRQCHIP_MAX_GSI || entries[i].flags)
+			return -EINVAL;
+		nr_gsis = max(nr_gsis, entries[i].gsi + 1);
+	}
+	table = table_alloc(max(nr_gsis, 1u));
+	if (!table)
+		return -ENOMEM;
+	for (i = 0; i < nr; i++) {
+		r = add_route(chip, table, &entries[i]);
+		if (r) {
+			kvfree(table);
+			return r;
+		}
+	}
+	publish(chip, table);
+	return 0;
+}
+
+/** routing_init() - the default: GSI n to IOAPIC pin n, and below 16 to PIC input n as well. 0 or -ENOMEM. */
+int routing_init(struct irqchip *chip)
+{
+	struct irq_routing *table = table_alloc(IRQCHIP_NR_GSIS);
+	unsigned int gsi;
+
+	if (!table)
+		return -ENOMEM;
+	for (gsi = 0; gsi < IRQCHIP_NR_GSIS; gsi++) {
+		table->route[gsi][0] = (struct route) { .type = ROUTE_IOAPIC, .pin = gsi };
+		if (gsi < 2 * PIC_PINS)
+			table->route[gsi][1] = (struct route) { .type = ROUTE_PIC, .pin = gsi };
+	}
+	publish(chip, table);
+	return 0;
+}
+
+/** routing_free() - at VM destruction. */
+void routing_free(struct irqchip *chip)
+{
+	kvfree(rcu_dereference_protected(chip->routing, true));
+	RCU_INIT_POINTER(chip->routing, NULL);
+}
