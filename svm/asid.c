@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * ASIDs: which translations of the TLB belong to which vCPU (APM vol. 2, 15.16).
+ *
+ * Each CPU hands out numbers 1..nr_asids-1 and counts generations. A vCPU's number is good on one CPU and in one
+ * generation:
+ *
+ *	vCPU comes to	number is from		TLB may hold		so
+ *	same CPU	this generation		its translations	keep it
+ *	same CPU	an older one		another vCPU's		new number
+ *	other CPU	any			another vCPU's		new number
+ *	any, and wants a flush (REQ_TLB_FLUSH)	its stale ones		FlushByAsid, else new number
+ *	new number wanted, none left		anybody's		new generation, flush all at this VMRUN
+ *
+ * 0 is the host's. Generations never repeat on a CPU, so an offline/online cycle can't revive an old number.
+ */
+#include "svm/cpu.h"
+
+static void asid_new(struct vcpu *v, struct svm_cpu *sc)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	if (sc->next_asid >= svm_caps.nr_asids) {
+		sc->asid_generation++;
+		sc->next_asid = 1;
+		c->tlb_control = TLB_CONTROL_FLUSH_ALL;
+	}
+	c->asid = sc->next_asid++;
+	c->clean &= ~CLEAN_ASID;
+	v->asid_generation = sc->asid_generation;
+}
+
+/** asid_prepare() - make the vCPU's ASID good for this CPU. Preemption is off. */
+void asid_prepare(struct vcpu *v, struct svm_cpu *sc)
+{
+	int cpu = raw_smp_processor_id();
+
+	if (v->last_cpu != cpu || v->asid_generation != sc->asid_generation) {
+		v->last_cpu = cpu;
+		asid_new(v, sc);
+	}
+}
+
+/** asid_flush() - no translation made so far may be used by this vCPU again. Preemption is off. */
+void asid_flush(struct vcpu *v, struct svm_cpu *sc)
+{
+	if (svm_caps.flush_asid)
+		v->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ASID;
+	else
+		asid_new(v, sc);
+}

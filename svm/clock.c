@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest time: the TSC offset, and kvmclock (Documentation/virt/kvm/x86/msr.rst describes the guest's side).
+ *
+ * All vCPUs of a VM count from one reference pair (host TSC, nanoseconds), taken when the VM is made or its clock set: so
+ * the clock is the same on all of them, and the "stable" flag is true as long as the host's TSC is.
+ */
+#include <linux/kvm_para.h>
+#include <linux/timekeeping.h>
+#include <asm/pvclock-abi.h>
+#include <asm/tsc.h>
+
+#include "svm/exit.h"
+
+static u64 host_tsc(void)
+{
+	return rdtsc_ordered();
+}
+
+/** guest_tsc() - what RDTSC gives the guest now. */
+u64 guest_tsc(struct vcpu *v)
+{
+	return host_tsc() + v->tsc_offset;
+}
+
+/** tsc_set_offset() - guest TSC = host TSC + offset; also for the APIC's TSC-deadline timer. */
+void tsc_set_offset(struct vcpu *v, u64 offset)
+{
+	v->tsc_offset = offset;
+	v->vmcb->control.tsc_offset = offset;
+	vmcb_dirty(v, CLEAN_INTERCEPTS);
+	if (v->apic)
+		v->apic->tsc_offset = offset;
+	if (v->kvmclock_msr & 1)
+		vcpu_request(v, REQ_CLOCK);
+}
+
+/**
+ * tsc_write() - write the guest's TSC.
+ * @host: from userspace. A VMM restores its vCPUs one after the other; values that belong together (within a second of
+ *        where the last one would be by now, or both zero) must give one common offset, or the TSCs would be out of step.
+ */
+int tsc_write(struct vcpu *v, u64 data, bool host)
+{
+	struct vm *vm = v->vm;
+	u64 now = host_tsc(), offset = data - now;
+	unsigned long flags;
+
+	if (!host) {
+		/* TSC_ADJUST counts writes to the TSC as well. */
+		v->tsc_adjust += offset - v->tsc_offset;
+		tsc_set_offset(v, offset);
+		return 0;
+	}
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	if (vm->tsc_last_host) {
+		u64 expected = vm->tsc_last_value + (now - vm->tsc_last_host);
+		u64 apart = expected > data ? expected - data : data - expected;
+
+		if (apart < (u64)tsc_khz * 1000)
+			offset = vm->tsc_last_offset;
+	}
+	vm->tsc_last_value = data;
+	vm->tsc_last_host = now;
+	vm->tsc_last_offset = offset;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	tsc_set_offset(v, offset);
+	return 0;
+}
+
+/** svm_get_tsc_khz() - KVM_GET_TSC_KHZ. */
+u32 svm_get_tsc_khz(struct vcpu *v)
+{
+	return v->tsc_khz;
+}
+
+/** svm_has_tsc_control() - can guests have another TSC frequency than the host? */
+bool svm_has_tsc_control(void)
+{
+	return false;
+}
+
+/** svm_set_tsc_khz() - KVM_SET_TSC_KHZ. -EINVAL where it would need scaling (250 ppm are tolerated). */
+int svm_set_tsc_khz(struct vcpu *v, u32 khz)
+{
+	u32 tolerance = tsc_khz / 4000;
+
+	if (khz && (khz < tsc_khz - tolerance || khz > tsc_khz + tolerance))
+		return -EINVAL;
+	return 0;
+}
+
+/* --- kvmclock --- */
+
+static u64 cycles_to_ns(u64 cycles)
+{
+	return mul_u64_u64_div_u64(cycles, 1000000, tsc_khz);
+}
+
+/** clock_init() - the VM's clock starts at zero. */
+void clock_init(struct vm *vm)
+{
+	raw_spin_lock_init(&vm->clock_lock);
+	vm->clock_ref_tsc = host_tsc();
+	vm->clock_ref_ns = 0;
+}
+
+/*
+ * A time page counts forward from a TSC value that the guest has seen: where the guest's TSC was set back behind the
+ * reference, the reference moves to now, for all vCPUs.
+ */
+static void clock_rebase(struct vcpu *v)
+{
+	struct vm *vm = v->vm;
+	unsigned long flags;
+	struct vcpu *other;
+	unsigned int i;
+	u64 now;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	now = host_tsc();
+	if (vm->clock_ref_tsc + v->tsc_offset <= now + v->tsc_offset) {
+		raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+		return;
+	}
+	vm->clock_ref_ns += cycles_to_ns(now - vm->clock_ref_tsc);
+	vm->clock_ref_tsc = now;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	vm_for_each_vcpu(i, other, vm)
+		if (other != v)
+			vcpu_request(other, REQ_CLOCK);
+}
+
+static void clock_reference(struct vm *vm, u64 *tsc, u64 *ns)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	*tsc = vm->clock_ref_tsc;
+	*ns = vm->clock_ref_ns;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+}
+
+/** svm_get_clock() - KVM_GET_CLOCK. */
+void svm_get_clock(struct vm *vm, struct kvm_clock_data *c)
+{
+	u64 ref_tsc, ref_ns, now;
+
+	memset(c, 0, sizeof(*c));
+	clock_reference(vm, &ref_tsc, &ref_ns);
+	now = host_tsc();
+	c->clock = ref_ns + cycles_to_ns(now - ref_tsc);
+	c->host_tsc = now;
+	c->realtime = ktime_get_real_ns();
+	c->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+	if (!check_tsc_unstable())
+		c->flags |= KVM_CLOCK_TSC_STABLE;
+}
+
+/** svm_set_clock() - KVM_SET_CLOCK. -EINVAL for flags other than KVM_CLOCK_REALTIME. */
+int svm_set_clock(struct vm *vm, const struct kvm_clock_data *c)
+{
+	unsigned long flags;
+	unsigned int i;
+	u64 clock = c->clock;
+	struct vcpu *v;
+
+	if (c->flags & ~(u32)KVM_CLOCK_REALTIME)
+		return -EINVAL;
+	if (c->flags & KVM_CLOCK_REALTIME) {
+		u64 now = ktime_get_real_ns();
+
+		if (now > c->realtime)
+			clock += now - c->realtime;
+	}
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	vm->clock_ref_tsc = host_tsc();
+	vm->clock_ref_ns = clock;
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	vm_for_each_vcpu(i, v, vm)
+		vcpu_request(v, REQ_CLOCK);
+	return 0;
+}
+
+/* ns = ((cycles << shift) * mul) >> 32, with mul in the upper half of its range. */
+static void clock_scale(u32 khz, u32 *mul, s8 *shift)
+{
+	u64 base = khz * 1000ull;
+
+	*shift = 0;
+	for (; base <= NSEC_PER_SEC; base <<= 1)
+		(*shift)++;
+	for (; base > 2 * NSEC_PER_SEC; base >>= 1)
+		(*shift)--;
+	*mul = div64_u64((u64)NSEC_PER_SEC << 32, base);
+}
+
+/**
+ * clock_update() - write the vCPU's time page. Outer loop, SRCU not held.
+ *
+ * The version is odd while the rest changes, so that another vCPU that looks waits.
+ */
+void clock_update(struct vcpu *v)
+{
+	struct pvclock_vcpu_time_info t = {};
+	u64 gpa = v->kvmclock_msr & ~1ull, ref_tsc, ref_ns;
+	struct memory *mem = &v->vm->mem;
+	u32 version;
+	int idx;
+
+	if (!(v->kvmclock_msr & 1))
+		return;
+	clock_rebase(v);
+	clock_reference(v->vm, &ref_tsc, &ref_ns);
+	idx = srcu_read_lock(&mem->srcu);
+	if (mem_read(mem, gpa, &version, sizeof(version)))
+		goto out;
+	version = (version | 1) + 2;
+	if (mem_write(mem, gpa, &version, sizeof(version)))
+		goto out;
+	smp_wmb();
+	t.version = version;
+	t.tsc_timestamp = ref_tsc + v->tsc_offset;
+	t.system_time = ref_ns;
+	clock_scale(tsc_khz, &t.tsc_to_system_mul, &t.tsc_shift);
+	if (!check_tsc_unstable())
+		t.flags |= PVCLOCK_TSC_STABLE_BIT;
+	if (v->kvmclock_paused) {
+		t.flags |= PVCLOCK_GUEST_STOPPED;
+		v->kvmclock_paused = false;
+	}
+	mem_write(mem, gpa, &t, sizeof(t));
+	smp_wmb();
+	version++;
+	mem_write(mem, gpa, &version, sizeof(version));
+out:
+	srcu_read_unlock(&mem->srcu, idx);
+}
+
+/* The wall-clock time at which kvmclock was zero. */
+static void write_wall_clock(struct vcpu *v, u64 gpa)
+{
+	struct memory *mem = &v->vm->mem;
+	struct pvclock_wall_clock w = {};
+	struct kvm_clock_data now;
+	u64 boot;
+	u32 version, rem;
+
+	svm_get_clock(v->vm, &now);
+	boot = now.realtime - now.clock;
+	if (mem_read(mem, gpa, &version, sizeof(version)))
+		return;
+	version = (version | 1) + 2;
+	if (mem_write(mem, gpa, &version, sizeof(version)))
+		return;
+	w.version = version;
+	w.sec = div_u64_rem(boot, NSEC_PER_SEC, &rem);
+	w.nsec = rem;
+	mem_write(mem, gpa, &w, sizeof(w));
+	version++;
+	mem_write(mem, gpa, &version, sizeof(version));
+}
+
+/**
+ * clock_write_msr() - MSR_KVM_WALL_CLOCK* and MSR_KVM_SYSTEM_TIME*. May sleep.
+ *
+ * Context: SRCU read lock held in the guest's case; from userspace the page is written at the next KVM_RUN.
+ */
+int clock_write_msr(struct vcpu *v, u32 index, u64 data)
+{
+	if (index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW) {
+		int idx;
+
+		v->wall_clock_msr = data;
+		if (!data)
+			return 0;
+		idx = srcu_read_lock(&v->vm->mem.srcu);
+		write_wall_clock(v, data);
+		srcu_read_unlock(&v->vm->mem.srcu, idx);
+		return 0;
+	}
+	v->kvmclock_msr = data;
+	if (data & 1)
+		vcpu_request(v, REQ_CLOCK);
+	return 0;
+}
+
+/** svm_kvmclock_ctrl() - KVM_KVMCLOCK_CTRL. -EINVAL until the guest has enabled kvmclock. */
+int svm_kvmclock_ctrl(struct vcpu *v)
+{
+	if (!(v->kvmclock_msr & 1))
+		return -EINVAL;
+	v->kvmclock_paused = true;
+	vcpu_request(v, REQ_CLOCK);
+	return 0;
+}

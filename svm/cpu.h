@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Per-CPU state and what the hardware offers; private to svm/. */
+#ifndef SVM_CPU_H
+#define SVM_CPU_H
+
+#include <linux/percpu.h>
+
+#include "svm/svm.h"
+
+/* CPUID 0x8000000A EDX (APM vol. 3, E.4.9). Read directly: names and numbering of X86_FEATURE_* differ. */
+#define SVMF_NPT		BIT(0)
+#define SVMF_LBRV		BIT(1)
+#define SVMF_LOCK		BIT(2)
+#define SVMF_NRIPS		BIT(3)
+#define SVMF_TSC_RATE		BIT(4)
+#define SVMF_CLEAN		BIT(5)
+#define SVMF_FLUSH_ASID		BIT(6)
+#define SVMF_DECODE		BIT(7)
+#define SVMF_PAUSE_FILTER	BIT(10)
+#define SVMF_PAUSE_THRESH	BIT(12)
+#define SVMF_AVIC		BIT(13)
+#define SVMF_VLS		BIT(15)
+#define SVMF_VGIF		BIT(16)
+#define SVMF_V_SPEC_CTRL	BIT(20)
+#define SVMF_VNMI		BIT(25)
+
+/* What this module uses of the hardware; set at load, then constant. */
+struct svm_caps {
+	u32 features;		/* SVMF_*, less what module parameters turned off */
+	u32 nr_asids;
+	bool nrips;
+	bool decode;
+	bool clean;
+	bool flush_asid;
+	bool v_spec_ctrl;
+	bool spec_ctrl;		/* SPEC_CTRL must be switched by the world switch */
+	bool snp_host;
+	u64 xcr0;		/* XSAVE components that guests can have; 0: no XSAVE */
+	u32 xsave_size;		/* bytes of the standard format for xcr0, 512 without XSAVE */
+	u64 host_xcr0;		/* what the host runs with */
+	u8 phys_bits;
+};
+extern struct svm_caps svm_caps __ro_after_init;
+
+struct svm_cpu {
+	bool enabled;			/* SVME is ours on this CPU */
+	void *hsave;			/* VM_HSAVE_PA page */
+	u64 hsave_pa;
+	u64 host_vmcb_pa;		/* where VMSAVE keeps the host's FS, GS, TR, LDTR and syscall MSRs */
+	void *host_vmcb;
+	u64 asid_generation;		/* never goes back, not even over CPU hotplug */
+	u32 next_asid;
+	struct vcpu *last_vcpu;		/* for the IBPB; compared, never dereferenced */
+};
+DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
+
+/* SVM instructions; an exception (SVME cleared by a crash or reboot) is ignored here and met again at VMRUN. */
+static __always_inline void clgi(void)
+{
+	asm volatile("1: clgi\n2:\n" _ASM_EXTABLE(1b, 2b) ::: "memory");
+}
+
+static __always_inline void stgi(void)
+{
+	asm volatile("1: stgi\n2:\n" _ASM_EXTABLE(1b, 2b) ::: "memory");
+}
+
+static __always_inline void vmsave(u64 pa)
+{
+	asm volatile("1: vmsave %%rax\n2:\n" _ASM_EXTABLE(1b, 2b) :: "a"(pa) : "memory");
+}
+
+int svm_enter(struct vcpu *v, u64 vmcb_pa, u64 host_vmcb_pa, u64 guest_spec, u64 host_spec);
+
+/* asid.c */
+void asid_prepare(struct vcpu *v, struct svm_cpu *sc);
+void asid_flush(struct vcpu *v, struct svm_cpu *sc);
+
+#endif

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * CPUID: what guests can be offered (the hardware's features that this module can really give), and the instruction's intercept.
+ */
+#include <linux/kvm_para.h>
+#include <linux/slab.h>
+#include <asm/cpufeature.h>
+
+#include "svm/exit.h"
+#include "svm/fpu.h"
+
+/* Feature bits that may be passed on where the host has them (APM vol. 3, appendix E). */
+#define F1_EDX	0x0783fbff	/* FPU..CX8, APIC, SEP..PSE36, CLFSH, MMX, FXSR, SSE, SSE2; */
+				/* PSN, DS, ACPI, SS, HTT stay out */
+#define F1_ECX	(BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | \
+		 BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
+#define F1_ECX_ALWAYS (BIT(21) | BIT(24) | BIT(31))	/* x2APIC, TSC deadline: emulated; hypervisor */
+#define F7_EBX	(BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(16) | BIT(17) | \
+		 BIT(18) | BIT(19) | BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | \
+		 BIT(30) | BIT(31))
+#define F7_EBX_ALWAYS BIT(1)	/* TSC_ADJUST: emulated */
+#define F7_ECX	(BIT(1) | BIT(2) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | \
+		 BIT(22))
+#define F7_EDX	(BIT(4) | BIT(8))
+#define F7_1_EAX (BIT(4) | BIT(5))
+#define FD_1_EAX (BIT(0) | BIT(1) | BIT(2))	/* XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES */
+#define FE1_EDX	(0x0183fbff | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27) | BIT(29) | \
+		 BIT(30) | BIT(31))
+#define FE1_ECX	(BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | BIT(16) | \
+		 BIT(21) | BIT(22))
+#define FE7_EDX	BIT(8)		/* invariant TSC */
+#define FE8_EBX	(BIT(0) | BIT(2) | BIT(9) | BIT(12) | BIT(14) | BIT(15) | BIT(17) | BIT(24) | BIT(26) | \
+		 BIT(28))
+#define FE21_EAX (BIT(0) | BIT(2) | BIT(6))
+
+/* --- KVM_GET_SUPPORTED_CPUID --- */
+
+struct cpuid_list {
+	struct kvm_cpuid_entry2 *e;
+	unsigned int nr, max;
+};
+
+static struct kvm_cpuid_entry2 *add(struct cpuid_list *l, u32 function, u32 index, u32 flags)
+{
+	static struct kvm_cpuid_entry2 overflow;	/* written, never read: the count tells userspace */
+	struct kvm_cpuid_entry2 *e = l->nr < l->max ? &l->e[l->nr] : &overflow;
+
+	l->nr++;
+	memset(e, 0, sizeof(*e));
+	e->function = function;
+	e->index = index;
+	e->flags = flags;
+	cpuid_count(function, index, &e->eax, &e->ebx, &e->ecx, &e->edx);
+	return e;
+}
+
+static void add_xsave(struct cpuid_list *l)
+{
+	struct kvm_cpuid_entry2 *e = add(l, 0xd, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	unsigned int i;
+
+	e->eax = svm_caps.xcr0;
+	e->ebx = svm_caps.xsave_size;
+	e->ecx = svm_caps.xsave_size;
+	e->edx = svm_caps.xcr0 >> 32;
+	if (!svm_caps.xcr0)
+		return;
+	e = add(l, 0xd, 1, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	e->eax &= FD_1_EAX;
+	e->ebx = 0;
+	e->ecx = 0;
+	e->edx = 0;
+	for (i = 2; i < 63; i++) {
+		if (!(svm_caps.xcr0 & BIT_ULL(i)))
+			continue;
+		e = add(l, 0xd, i, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+		e->ecx = 0;
+		e->edx = 0;
+	}
+}
+
+static void add_basic(struct cpuid_list *l)
+{
+	struct kvm_cpuid_entry2 *e = add(l, 0, 0, 0);
+	u32 max = min(e->eax, 0xdu);
+
+	e->eax = max;
+	e = add(l, 1, 0, 0);
+	e->edx &= F1_EDX;
+	e->ecx = (e->ecx & F1_ECX) | F1_ECX_ALWAYS;
+	e->ebx &= 0x0000ff00;		/* the rest is a vCPU's own */
+	if (max >= 7) {
+		e = add(l, 7, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+		e->eax = min(e->eax, 1u);
+		e->ebx = (e->ebx & F7_EBX) | F7_EBX_ALWAYS;
+		e->ecx &= F7_ECX;
+		e->edx &= F7_EDX;
+		if (e->eax) {
+			e = add(l, 7, 1, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+			e->eax &= F7_1_EAX;
+			e->ebx = 0;
+			e->ecx = 0;
+			e->edx = 0;
+		}
+	}
+	if (max >= 0xd)
+		add_xsave(l);
+}
+
+static void add_paravirt(struct cpuid_list *l)
+{
+	struct kvm_cpuid_entry2 *e = add(l, KVM_CPUID_SIGNATURE, 0, 0);
+
+	e->eax = KVM_CPUID_FEATURES;
+	memcpy(&e->ebx, "KVMK", 4);
+	memcpy(&e->ecx, "VMKV", 4);
+	memcpy(&e->edx, "M\0\0\0", 4);
+	e = add(l, KVM_CPUID_FEATURES, 0, 0);
+	e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
+		 BIT(KVM_FEATURE_NOP_IO_DELAY);
+	if (!check_tsc_unstable())
+		e->eax |= BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+	e->ebx = 0;
+	e->ecx = 0;
+	e->edx = 0;
+}
+
+static void add_extended(struct cpuid_list *l)
+{
+	struct kvm_cpuid_entry2 *e = add(l, 0x80000000, 0, 0);
+	u32 max = min(e->eax, 0x80000021u), i;
+
+	e->eax = max;
+	for (i = 0x80000001; i <= min(max, 0x80000008u); i++) {
+		e = add(l, i, 0, 0);
+		switch (i) {
+		case 0x80000001:
+			e->edx &= FE1_EDX;
+			e->ecx &= FE1_ECX;
+			break;
+		case 0x80000007:
+			e->eax = 0;
+			e->ebx = 0;
+			e->ecx = 0;
+			e->edx &= check_tsc_unstable() ? 0 : FE7_EDX;
+			break;
+		case 0x80000008:
+			e->eax = (e->eax & 0xff00) | svm_caps.phys_bits;
+			e->ebx &= FE8_EBX;
+			e->ecx = 0;
+			e->edx = 0;
+			break;
+		}
+	}
+	for (i = 0x80000019; i <= min(max, 0x8000001au); i++)
+		add(l, i, 0, 0);
+	if (max >= 0x8000001e && boot_cpu_has(X86_FEATURE_TOPOEXT)) {
+		for (i = 0; i < 8; i++) {
+			e = add(l, 0x8000001d, i, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+			if (!(e->eax & 0x1f))
+				break;
+		}
+		e = add(l, 0x8000001e, 0, 0);
+		e->eax = 0;		/* a vCPU's own */
+		e->ebx = 0;
+		e->ecx = 0;
+	}
+	if (max >= 0x80000021) {
+		e = add(l, 0x80000021, 0, 0);
+		e->eax &= FE21_EAX;
+		e->ebx = 0;
+		e->ecx = 0;
+		e->edx = 0;
+	}
+}
+
+/**
+ * svm_supported_cpuid() - KVM_GET_SUPPORTED_CPUID.
+ * @e: room for *nent entries
+ *
+ * Return: 0 with *nent entries filled, or -E2BIG with *nent set to what is needed.
+ */
+int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
+{
+	struct cpuid_list l = { .e = e, .max = *nent };
+
+	add_basic(&l);
+	add_paravirt(&l);
+	add_extended(&l);
+	*nent = l.nr;
+	return l.nr > l.max ? -E2BIG : 0;
+}
+
+/* --- a vCPU's CPUID --- */
+
+static const struct kvm_cpuid_entry2 *find(const struct vcpu *v, u32 function, u32 index)
+{
+	const struct kvm_cpuid_entry2 *e = v->cpuid, *end = e + v->cpuid_nent;
+
+	for (; e < end; e++) {
+		if (e->function == function &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == index))
+			return e;
+	}
+	return NULL;
+}
+
+static u32 word(const struct vcpu *v, u32 function, u32 index, char reg)
+{
+	const struct kvm_cpuid_entry2 *e = find(v, function, index);
+
+	if (!e)
+		return 0;
+	switch (reg) {
+	case 'a':
+		return e->eax;
+	case 'b':
+		return e->ebx;
+	case 'c':
+		return e->ecx;
+	default:
+		return e->edx;
+	}
+}
+
+static void feature(struct vcpu *v, u32 word, unsigned int bit, u32 gf)
+{
+	if (word & BIT(bit))
+		v->features |= gf;
+}
+
+/* CR4 bits that exist and need no feature, and those that come with one. */
+static u64 cr4_allowed(struct vcpu *v)
+{
+	u32 c1 = word(v, 1, 0, 'c'), b7 = word(v, 7, 0, 'b'), c7 = word(v, 7, 0, 'c');
+	u64 cr4 = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
+		  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
+
+	if ((c1 & BIT(26)) && svm_caps.xcr0)
+		cr4 |= X86_CR4_OSXSAVE;
+	if ((c1 & BIT(17)) && boot_cpu_has(X86_FEATURE_PCID))
+		cr4 |= X86_CR4_PCIDE;
+	if ((b7 & BIT(0)) && boot_cpu_has(X86_FEATURE_FSGSBASE))
+		cr4 |= X86_CR4_FSGSBASE;
+	if ((b7 & BIT(7)) && boot_cpu_has(X86_FEATURE_SMEP))
+		cr4 |= X86_CR4_SMEP;
+	if ((b7 & BIT(20)) && boot_cpu_has(X86_FEATURE_SMAP))
+		cr4 |= X86_CR4_SMAP;
+	if ((c7 & BIT(2)) && boot_cpu_has(X86_FEATURE_UMIP))
+		cr4 |= X86_CR4_UMIP;
+	return cr4;
+}
+
+/** cpuid_update() - digest the guest's CPUID into what the rest of svm/ asks for. */
+void cpuid_update(struct vcpu *v)
+{
+	u32 c1 = word(v, 1, 0, 'c'), b7 = word(v, 7, 0, 'b');
+	u32 de = word(v, 0x80000001, 0, 'd');
+	u32 b8 = word(v, 0x80000008, 0, 'b'), kvm = word(v, KVM_CPUID_FEATURES, 0, 'a');
+	u64 xcr0 = word(v, 0xd, 0, 'a') | (u64)word(v, 0xd, 0, 'd') << 32;
+	u8 bits = word(v, 0x80000008, 0, 'a');
+
+	v->features = 0;
+	feature(v, c1, 21, GF_X2APIC);
+	feature(v, c1, 24, GF_TSC_DEADLINE);
+	feature(v, c1, 26, GF_XSAVE);
+	feature(v, b7, 1, GF_TSC_ADJUST);
+	feature(v, de, 11, GF_SCE);
+	feature(v, de, 20, GF_NX);
+	feature(v, de, 25, GF_FFXSR);
+	feature(v, de, 26, GF_1G);
+	feature(v, de, 29, GF_LM);
+	feature(v, b8, 12, GF_IBPB);
+	feature(v, b8, 14, GF_SPEC_CTRL);
+	feature(v, b8, 15, GF_STIBP);
+	feature(v, b8, 24, GF_SSBD);
+	feature(v, kvm, KVM_FEATURE_CLOCKSOURCE, GF_KVMCLOCK);
+	feature(v, kvm, KVM_FEATURE_CLOCKSOURCE2, GF_KVMCLOCK2);
+	if (boot_cpu_has(X86_FEATURE_RDTSCP)) {
+		feature(v, de, 27, GF_RDTSCP);
+		feature(v, word(v, 7, 0, 'c'), 22, GF_RDTSCP);	/* RDPID reads TSC_AUX too */
+	}
+	v->maxphyaddr = bits >= 32 && bits <= 52 ? bits : 36;
+	v->cr4_reserved = ~cr4_allowed(v);
+	v->xcr0_allowed = v->features & GF_XSAVE ? xcr0 & svm_caps.xcr0 : 0;
+	v->xcr0_allowed |= XSTATE_X87;
+}
+
+/**
+ * svm_set_cpuid() - KVM_SET_CPUID2. Takes over @e (kvmalloc'ed) when it returns 0.
+ *
+ * Return: 0, or -EINVAL for address widths that can't be.
+ */
+int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
+{
+	unsigned int i;
+
+	for (i = 0; i < nent; i++) {
+		u32 virt = (e[i].eax >> 8) & 0xff;
+
+		if (e[i].function == 0x80000008 && virt != 48 && virt != 57 && virt != 0)
+			return -EINVAL;
+	}
+	kvfree(v->cpuid);
+	v->cpuid = e;
+	v->cpuid_nent = nent;
+	cpuid_update(v);
+	return 0;
+}
+
+/* Bytes of the standard format for the components in xcr0. */
+static u32 xsave_size(struct vcpu *v, u64 xcr0)
+{
+	u32 size = 576;
+	unsigned int i;
+
+	for (i = 2; i < 63; i++)
+		if (xcr0 & BIT_ULL(i))
+			size = max(size, word(v, 0xd, i, 'b') + word(v, 0xd, i, 'a'));
+	return size;
+}
+
+/* ... and of the compacted one. */
+static u32 xsave_compact_size(struct vcpu *v, u64 xcr0)
+{
+	u32 size = 576;
+	unsigned int i;
+
+	for (i = 2; i < 63; i++) {
+		if (!(xcr0 & BIT_ULL(i)))
+			continue;
+		if (word(v, 0xd, i, 'c') & BIT(1))
+			size = ALIGN(size, 64);
+		size += word(v, 0xd, i, 'a');
+	}
+	return size;
+}
+
+/** exit_cpuid() - CPUID. Leaves that userspace did not give read as zero, as beyond the last one on AMD. */
+enum vcpu_next exit_cpuid(struct vcpu *v)
+{
+	u32 function = v->vmcb->save.rax, index = v->regs[REG_RCX];
+	const struct kvm_cpuid_entry2 *e;
+	enum vcpu_next next = insn_skip(v, 0xa20f);
+	u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
+
+	if (next != NEXT_GUEST)
+		return next;
+	e = find(v, function, index);
+	if (e) {
+		eax = e->eax;
+		ebx = e->ebx;
+		ecx = e->ecx;
+		edx = e->edx;
+	}
+	/* What follows the vCPU's registers rather than userspace. */
+	if (function == 1) {
+		ecx &= ~BIT(27);
+		if (v->vmcb->save.cr4 & X86_CR4_OSXSAVE)
+			ecx |= BIT(27);
+		if (!(svm_apic_base(v) & MSR_IA32_APICBASE_ENABLE))
+			edx &= ~BIT(9);
+	} else if (function == 0xd && e) {
+		if (index == 0)
+			ebx = xsave_size(v, v->xcr0);
+		else if (index == 1 && (eax & (BIT(1) | BIT(3))))
+			ebx = xsave_compact_size(v, v->xcr0);
+	}
+	v->vmcb->save.rax = eax;
+	v->regs[REG_RBX] = ebx;
+	v->regs[REG_RCX] = ecx;
+	v->regs[REG_RDX] = edx;
+	return NEXT_GUEST;
+}

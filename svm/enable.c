@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Probing for SVM and owning it: EFER.SVME and VM_HSAVE_PA on each CPU from the first VM to the last, across CPU
+ * hotplug, suspend, reboot and crash (APM vol. 2, 15.4 and 15.30).
+ */
+#include <linux/cpu.h>
+#include <linux/cpuhotplug.h>
+#include <linux/gfp.h>
+#include <linux/mem_encrypt.h>
+#include <linux/module.h>
+#include <linux/reboot.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <linux/syscore_ops.h>
+#include <asm/cpufeature.h>
+#include <asm/fpu/xcr.h>
+#include <asm/reboot.h>
+
+#include "svm/exit.h"
+#include "svm/fpu.h"
+
+#define VM_CR_SVM_LOCK		BIT_ULL(3)
+#define VM_CR_SVMDIS		BIT_ULL(4)
+#define SYSCFG_SNP_EN		BIT_ULL(24)
+
+struct svm_caps svm_caps __ro_after_init;
+DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
+
+static bool nrips = true;
+module_param(nrips, bool, 0444);
+MODULE_PARM_DESC(nrips, "Use next-RIP save where the CPU has it (default: on)");
+static bool decodeassists = true;
+module_param(decodeassists, bool, 0444);
+MODULE_PARM_DESC(decodeassists, "Use decode assists where the CPU has them (default: on)");
+static bool flushbyasid = true;
+module_param(flushbyasid, bool, 0444);
+MODULE_PARM_DESC(flushbyasid, "Use flush-by-ASID where the CPU has it (default: on)");
+static bool cleanbits = true;
+module_param(cleanbits, bool, 0444);
+MODULE_PARM_DESC(cleanbits, "Use VMCB clean bits where the CPU has them (default: on)");
+
+static DEFINE_MUTEX(hardware_lock);
+static unsigned int hardware_users;	/* Protected by: hardware_lock */
+static enum cpuhp_state hotplug_state;
+static bool syscore_users;		/* hardware_users as syscore callbacks may read it: no locks there */
+
+/* Runs on the CPU, interrupts off. */
+static int cpu_enable(void)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	u64 efer;
+
+	rdmsrq(MSR_EFER, efer);
+	if (efer & EFER_SVME)
+		return -EBUSY;
+	/* A host SPEC_CTRL, TSC ratio or HSAVE page of a former owner must not survive into our VMRUN. */
+	wrmsrq(MSR_EFER, efer | EFER_SVME);
+	wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
+	sc->asid_generation++;
+	sc->next_asid = svm_caps.nr_asids;	/* first user opens a generation and flushes all */
+	sc->last_vcpu = NULL;
+	sc->enabled = true;
+	return 0;
+}
+
+/* Runs on the CPU, interrupts off. Safe in emergencies: touches registers and own per-CPU data only. */
+static void cpu_disable(void)
+{
+	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
+	u64 efer;
+
+	if (!sc->enabled)
+		return;
+	sc->enabled = false;
+	tsc_aux_cpu_exit();
+	wrmsrq(MSR_VM_HSAVE_PA, 0);
+	rdmsrq(MSR_EFER, efer);
+	if (efer & EFER_SVME) {
+		/* GIF=0 after an NMI-driven crash would block the INIT that stops this CPU. */
+		stgi();
+		wrmsrq(MSR_EFER, efer & ~EFER_SVME);
+	}
+}
+
+static void cpu_enable_ipi(void *error)
+{
+	int r = cpu_enable();
+
+	if (r)
+		atomic_cmpxchg((atomic_t *)error, 0, r);
+}
+
+static void cpu_disable_ipi(void *unused)
+{
+	cpu_disable();
+}
+
+static int hotplug_online(unsigned int cpu)
+{
+	int r = 0;
+
+	mutex_lock(&hardware_lock);
+	if (hardware_users) {
+		local_irq_disable();
+		r = cpu_enable();
+		local_irq_enable();
+	}
+	mutex_unlock(&hardware_lock);
+	if (r)
+		pr_err("CPU %u: SVM is held by another hypervisor, the CPU stays offline\n", cpu);
+	return r;
+}
+
+static int hotplug_offline(unsigned int cpu)
+{
+	local_irq_disable();
+	cpu_disable();
+	local_irq_enable();
+	return 0;
+}
+
+static int syscore_suspend_cpu(void)
+{
+	cpu_disable();
+	return 0;
+}
+
+static void syscore_resume_cpu(void)
+{
+	if (READ_ONCE(syscore_users) && cpu_enable())
+		pr_err("SVM is held by another hypervisor after resume\n");
+}
+
+static void syscore_shutdown_all(void)
+{
+	on_each_cpu(cpu_disable_ipi, NULL, 1);
+}
+
+COMPAT_SYSCORE(svm_syscore, syscore_suspend_cpu, syscore_resume_cpu, syscore_shutdown_all);
+
+/* Reboot and kexec: before other CPUs are stopped wherever they are. */
+static int reboot_notify(struct notifier_block *nb, unsigned long event, void *data)
+{
+	on_each_cpu(cpu_disable_ipi, NULL, 1);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block reboot_nb = { .notifier_call = reboot_notify };
+
+static void explain_busy(void)
+{
+	pr_err("SVM is in use by another hypervisor (EFER.SVME is set): unload it first, e.g. 'rmmod kvm_amd' (to stop it coming back: 'options kvm enable_virt_at_load=0' or blacklist kvm_amd)\n");
+}
+
+/**
+ * svm_hardware_get() - take a reference on the hardware; the first one enables SVM on all CPUs.
+ *
+ * Context: sleeps; takes the CPU hotplug lock and hardware_lock.
+ * Return: 0, or -EBUSY where some CPU has SVME set already (all stay as they were).
+ */
+int svm_hardware_get(void)
+{
+	atomic_t error = ATOMIC_INIT(0);
+	int r = 0;
+
+	cpus_read_lock();
+	mutex_lock(&hardware_lock);
+	if (!hardware_users) {
+		on_each_cpu(cpu_enable_ipi, &error, 1);
+		r = atomic_read(&error);
+		if (r)
+			on_each_cpu(cpu_disable_ipi, NULL, 1);
+		else
+			compat_emergency_register(cpu_disable);
+	}
+	if (!r) {
+		hardware_users++;
+		WRITE_ONCE(syscore_users, true);
+	}
+	mutex_unlock(&hardware_lock);
+	cpus_read_unlock();
+	if (r == -EBUSY)
+		explain_busy();
+	return r;
+}
+
+/** svm_hardware_put() - drop a reference; the last one disables SVM on all CPUs. Sleeps. */
+void svm_hardware_put(void)
+{
+	cpus_read_lock();
+	mutex_lock(&hardware_lock);
+	if (!--hardware_users) {
+		WRITE_ONCE(syscore_users, false);
+		compat_emergency_unregister(cpu_disable);
+		on_each_cpu(cpu_disable_ipi, NULL, 1);
+	}
+	mutex_unlock(&hardware_lock);
+	cpus_read_unlock();
+}
+
+static int probe(void)
+{
+	u64 vm_cr = 0, syscfg = 0;
+	u32 edx;
+
+	if (boot_cpu_data.x86_vendor != X86_VENDOR_AMD &&
+	    boot_cpu_data.x86_vendor != X86_VENDOR_HYGON) {
+		pr_err("not an AMD processor\n");
+		return -ENODEV;
+	}
+	if (cpuid_eax(0x80000000) < 0x8000000a || !(cpuid_ecx(0x80000001) & BIT(2))) {
+		pr_err("this processor has no SVM (CPUID 8000_0001 ECX bit 2)\n");
+		return -ENODEV;
+	}
+	if (rdmsrq_safe(MSR_VM_CR, &vm_cr) || (vm_cr & VM_CR_SVMDIS)) {
+		if (vm_cr & VM_CR_SVM_LOCK)
+			pr_err("SVM is disabled and locked by the firmware (VM_CR.SVMDIS, SVM_LOCK): enable it in the firmware's setup\n");
+		else
+			pr_err("SVM is disabled (VM_CR.SVMDIS): enable it in the firmware's setup\n");
+		return -EOPNOTSUPP;
+	}
+	edx = cpuid_edx(0x8000000a);
+	if (!(edx & SVMF_NPT)) {
+		pr_err("this processor has no nested paging\n");
+		return -ENODEV;
+	}
+	/* A SEV guest can't run VMRUN on memory that the outer host does not see. */
+	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT)) {
+		pr_err("nested virtualization in an encrypted guest is not possible\n");
+		return -EOPNOTSUPP;
+	}
+	svm_caps.nr_asids = cpuid_ebx(0x8000000a);
+	if (svm_caps.nr_asids < 2) {
+		pr_err("this processor offers no ASIDs to guests\n");
+		return -ENODEV;
+	}
+	if (boot_cpu_has(X86_FEATURE_SEV) || cpuid_eax(0x80000000) >= 0x8000001f)
+		rdmsrq_safe(MSR_AMD64_SYSCFG, &syscfg);
+	svm_caps.snp_host = syscfg & SYSCFG_SNP_EN;
+	svm_caps.nrips = nrips && (edx & SVMF_NRIPS);
+	svm_caps.decode = decodeassists && (edx & SVMF_DECODE);
+	svm_caps.flush_asid = flushbyasid && (edx & SVMF_FLUSH_ASID);
+	svm_caps.clean = cleanbits && (edx & SVMF_CLEAN);
+	svm_caps.v_spec_ctrl = edx & SVMF_V_SPEC_CTRL;
+	svm_caps.spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL) && !svm_caps.v_spec_ctrl;
+	svm_caps.features = edx;
+	svm_caps.phys_bits = boot_cpu_data.x86_phys_bits;
+	fpu_probe();
+	return 0;
+}
+
+static void free_cpu_pages(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
+
+		free_page((unsigned long)sc->hsave);
+		free_page((unsigned long)sc->host_vmcb);
+	}
+}
+
+static int alloc_cpu_pages(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
+
+		sc->hsave = (void *)get_zeroed_page(GFP_KERNEL);
+		sc->host_vmcb = (void *)get_zeroed_page(GFP_KERNEL);
+		if (!sc->hsave || !sc->host_vmcb) {
+			free_cpu_pages();
+			return -ENOMEM;
+		}
+		sc->hsave_pa = __sme_set(__pa(sc->hsave));
+		sc->host_vmcb_pa = __sme_set(__pa(sc->host_vmcb));
+	}
+	return 0;
+}
+
+/**
+ * svm_module_init() - probe the hardware, allocate per-CPU pages, hook CPU hotplug, suspend and reboot.
+ *
+ * Return: 0, -ENODEV (no SVM or no nested paging), -EOPNOTSUPP (disabled, or an encrypted guest), -ENOMEM.
+ */
+int svm_module_init(void)
+{
+	int r = probe();
+
+	if (r)
+		return r;
+	r = alloc_cpu_pages();
+	if (r)
+		return r;
+	r = msr_maps_init();
+	if (r) {
+		free_cpu_pages();
+		return r;
+	}
+	r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/svm:online", hotplug_online, hotplug_offline);
+	if (r < 0) {
+		msr_maps_exit();
+		free_cpu_pages();
+		return r;
+	}
+	hotplug_state = r;
+	register_reboot_notifier(&reboot_nb);
+	compat_register_syscore(&svm_syscore);
+	pr_info("SVM with nested paging, %u ASIDs%s%s%s%s\n", svm_caps.nr_asids,
+		svm_caps.nrips ? ", NRIPS" : "", svm_caps.decode ? ", DecodeAssists" : "",
+		svm_caps.flush_asid ? ", FlushByAsid" : "", svm_caps.clean ? ", clean bits" : "");
+	return 0;
+}
+
+/** svm_module_exit() - undo svm_module_init(); no VM exists any more. */
+void svm_module_exit(void)
+{
+	compat_unregister_syscore(&svm_syscore);
+	unregister_reboot_notifier(&reboot_nb);
+	cpuhp_remove_state(hotplug_state);
+	msr_maps_exit();
+	free_cpu_pages();
+}

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Delivery of exceptions, NMIs and interrupts: what EVENTINJ carries at the next VMRUN (APM vol. 2, 15.20), and the
+ * windows that are opened for what can't be delivered yet (15.21).
+ */
+#include "svm/exit.h"
+
+#define WINDOW_BITS	(INT_CTL_V_IRQ | INT_CTL_V_INTR_PRIO_MASK | INT_CTL_V_IGN_TPR)
+
+/* --- raising exceptions --- */
+
+/* Vectors that push an error code (APM vol. 2, 8.2). */
+#define HAS_ERROR_CODE	(BIT(X86_TRAP_DF) | BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) | BIT(X86_TRAP_SS) | \
+			 BIT(X86_TRAP_GP) | BIT(X86_TRAP_PF) | BIT(X86_TRAP_AC))
+
+enum fault_class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
+
+static enum fault_class fault_class(u8 vector)
+{
+	switch (vector) {
+	case X86_TRAP_DE:
+	case X86_TRAP_TS:
+	case X86_TRAP_NP:
+	case X86_TRAP_SS:
+	case X86_TRAP_GP:
+		return CONTRIBUTORY;
+	case X86_TRAP_PF:
+		return PAGE_FAULT;
+	case X86_TRAP_DF:
+		return DOUBLE_FAULT;
+	default:
+		return BENIGN;
+	}
+}
+
+/* A second exception before the first was delivered: serve both in turn, #DF or shutdown (APM vol. 2, 8.2.9). */
+static void raise_event(struct vcpu *v, u8 vector, bool has_error, u32 error_code)
+{
+	struct vcpu_exception *e = &v->exception;
+
+	v->check_events = true;
+	if (e->pending || e->injected) {
+		enum fault_class first = fault_class(e->vector), second = fault_class(vector);
+
+		if (first == DOUBLE_FAULT && second != BENIGN) {
+			e->pending = false;
+			e->injected = false;
+			vcpu_request(v, REQ_TRIPLE_FAULT);
+			return;
+		}
+		if ((first == CONTRIBUTORY && second == CONTRIBUTORY) ||
+		    (first == PAGE_FAULT && (second == CONTRIBUTORY || second == PAGE_FAULT))) {
+			vector = X86_TRAP_DF;
+			has_error = true;
+			error_code = 0;
+		}
+	}
+	*e = (struct vcpu_exception) {
+		.pending = true,
+		.vector = vector,
+		.has_error = has_error && (v->vmcb->save.cr0 & X86_CR0_PE),
+		.error_code = error_code,
+	};
+}
+
+/** raise() - queue an exception that has no error code. */
+void raise(struct vcpu *v, u8 vector)
+{
+	raise_event(v, vector, false, 0);
+}
+
+/** raise_error() - queue an exception with its error code (none is pushed in real mode). */
+void raise_error(struct vcpu *v, u8 vector, u32 error_code)
+{
+	raise_event(v, vector, true, error_code);
+}
+
+/** raise_pf() - queue a #PF; CR2 is set at once. */
+void raise_pf(struct vcpu *v, u32 error_code, u64 cr2)
+{
+	v->vmcb->save.cr2 = cr2;
+	vmcb_dirty(v, CLEAN_CR2);
+	raise_event(v, X86_TRAP_PF, true, error_code);
+}
+
+/** raise_db() - queue a #DB; EVENTINJ leaves DR6 to us (APM vol. 2, 15.20). */
+void raise_db(struct vcpu *v, u64 dr6)
+{
+	v->vmcb->save.dr6 = (v->vmcb->save.dr6 & ~0xfull) | dr6;
+	v->vmcb->save.dr7 &= ~BIT_ULL(13);	/* GD is cleared on delivery */
+	vmcb_dirty(v, CLEAN_DR);
+	raise_event(v, X86_TRAP_DB, false, 0);
+}
+
+/* --- after #VMEXIT --- */
+
+/**
+ * events_after_exit() - find out what became of the event that was being delivered.
+ *
+ * Called where EVENTINJ was filled or EXITINTINFO is valid. An event whose delivery was interrupted is queued
+ * again. A software interrupt (INT n, INT3, INTO) that the guest itself executed has not moved RIP: it is
+ * simply executed again.
+ */
+void events_after_exit(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+	u32 info = c->exit_int_info;
+	u8 vector = info & EVENT_VECTOR_MASK;
+	bool ours = v->injecting;
+
+	if (ours) {
+		v->exception.injected = false;
+		v->nmi_injected = false;
+		v->irq_injected = false;
+		v->injecting = false;
+		c->event_inj = 0;
+	}
+	if (!(info & EVENT_VALID))
+		return;
+	c->exit_int_info = 0;
+	v->check_events = true;
+	switch (info & EVENTINJ_TYPE_MASK) {
+	case EVENTINJ_TYPE_NMI:
+		v->nmi_injected = true;
+		break;
+	case EVENTINJ_TYPE_EXCEPTION:
+		if (!ours && (vector == X86_TRAP_BP || vector == X86_TRAP_OF))
+			break;
+		v->exception = (struct vcpu_exception) {
+			.injected = true,
+			.vector = vector,
+			.has_error = info & EVENT_ERROR_VALID,
+			.error_code = c->exit_int_info_err,
+		};
+		break;
+	case EVENTINJ_TYPE_INTR:
+		v->irq_injected = true;
+		v->irq_soft = false;
+		v->irq_vector = vector;
+		break;
+	default:
+		break;
+	}
+}
+
+/* --- before VMRUN --- */
+
+static void inject(struct vcpu *v, u32 event, u32 error_code)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	c->event_inj = event | EVENT_VALID;
+	c->event_inj_err = error_code;
+	v->injecting = true;
+}
+
+static void inject_exception(struct vcpu *v)
+{
+	struct vcpu_exception *e = &v->exception;
+	struct vmcb_save *s = &v->vmcb->save;
+
+	if (e->has_payload) {
+		if (e->vector == X86_TRAP_PF) {
+			s->cr2 = e->payload;
+			vmcb_dirty(v, CLEAN_CR2);
+		} else if (e->vector == X86_TRAP_DB) {
+			s->dr6 = (s->dr6 & ~0xfull) | e->payload;
+			vmcb_dirty(v, CLEAN_DR);
+		}
+		e->has_payload = false;
+	}
+	/* Faults push RFLAGS with RF set (APM vol. 2, 8.1.2); a #DB raised here is a trap. */
+	if (e->pending && e->vector != X86_TRAP_DB && e->vector != X86_TRAP_BP &&
+	    e->vector != X86_TRAP_OF)
+		s->rflags |= X86_EFLAGS_RF;
+	e->pending = false;
+	e->injected = true;
+	inject(v, e->vector | EVENTINJ_TYPE_EXCEPTION | (e->has_error ? EVENT_ERROR_VALID : 0),
+	       e->error_code);
+}
+
+/** events_nmi_masked() - an NMI is masked until the IRET of its handler has retired, not merely been reached. */
+bool events_nmi_masked(struct vcpu *v)
+{
+	if (v->nmi_masked && v->nmi_iret && v->vmcb->save.rip != v->iret_rip) {
+		v->nmi_masked = false;
+		v->nmi_iret = false;
+	}
+	return v->nmi_masked;
+}
+
+/** events_add_nmi() - one more NMI: a processor latches one while it serves another. */
+void events_add_nmi(struct vcpu *v)
+{
+	u8 limit = events_nmi_masked(v) || v->nmi_injected ? 1 : 2;
+
+	v->nmi_pending = min_t(u8, v->nmi_pending + 1, limit);
+	v->check_events = true;
+}
+
+static bool nmi_blocked(struct vcpu *v)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+
+	if (!events_nmi_masked(v))
+		return false;
+	if (v->nmi_iret && !v->nmi_step) {
+		/* Step over the IRET. TF of the frame it pops replaces ours. */
+		v->nmi_step = true;
+		v->nmi_step_tf = s->rflags & X86_EFLAGS_TF;
+		s->rflags |= X86_EFLAGS_TF;
+	}
+	return true;
+}
+
+static void inject_nmi(struct vcpu *v)
+{
+	v->nmi_masked = true;
+	v->nmi_iret = false;
+	v->vmcb->control.intercept_misc1 |= INTERCEPT_IRET;
+	vmcb_dirty(v, CLEAN_INTERCEPTS);
+	v->nmi_injected = true;
+	inject(v, X86_TRAP_NMI | EVENTINJ_TYPE_NMI, 0);
+}
+
+/** exit_iret() - the guest is about to execute the IRET that ends its NMI handler. */
+enum vcpu_next exit_iret(struct vcpu *v)
+{
+	v->vmcb->control.intercept_misc1 &= ~INTERCEPT_IRET;
+	vmcb_dirty(v, CLEAN_INTERCEPTS);
+	v->nmi_iret = true;
+	v->iret_rip = v->vmcb->save.rip;
+	if (v->nmi_pending)
+		v->check_events = true;
+	return NEXT_GUEST;
+}
+
+/** events_nmi_step() - a #DB came: was it the step over IRET? Then it is not the guest's to see. */
+bool events_nmi_step(struct vcpu *v)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+
+	if (!v->nmi_step)
+		return false;
+	v->nmi_step = false;
+	if (s->rip == v->iret_rip) {	/* not ours: IRET did not retire */
+		if (!v->nmi_step_tf)
+			s->rflags &= ~X86_EFLAGS_TF;
+		return false;
+	}
+	v->check_events = true;
+	if (v->nmi_step_tf)
+		return false;
+	s->dr6 &= ~BIT_ULL(14);
+	vmcb_dirty(v, CLEAN_DR);
+	return true;
+}
+
+static void window_open(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	if (c->intercept_misc1 & INTERCEPT_VINTR)
+		return;
+	/* A virtual interrupt of the highest priority exits as soon as IF and the shadow permit one. */
+	c->int_ctl = (c->int_ctl & ~WINDOW_BITS) | WINDOW_BITS;
+	c->int_vector = 0;
+	c->intercept_misc1 |= INTERCEPT_VINTR;
+	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
+}
+
+static void window_close(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	if (!(c->intercept_misc1 & INTERCEPT_VINTR))
+		return;
+	c->int_ctl &= ~WINDOW_BITS;
+	c->intercept_misc1 &= ~INTERCEPT_VINTR;
+	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
+}
+
+static bool shadow(const struct vcpu *v)
+{
+	return v->vmcb->control.int_state & INT_STATE_SHADOW;
+}
+
+/** events_irq_allowed() - could an interrupt be delivered at the next VMRUN? */
+bool events_irq_allowed(struct vcpu *v)
+{
+	return (v->vmcb->save.rflags & X86_EFLAGS_IF) && !shadow(v) && !v->irq_injected &&
+	       !v->nmi_injected && !v->exception.pending && !v->exception.injected;
+}
+
+/* V_TPR follows the APIC's TPR, and CR8 writes exit only while they could unblock something. */
+static void sync_tpr(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+	u8 tpr = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
+	u16 cr_write = c->intercept_cr_write & ~BIT(8);
+
+	if (!v->apic || READ_ONCE(v->apic->maybe_pending))
+		cr_write |= BIT(8);
+	if (cr_write != c->intercept_cr_write) {
+		c->intercept_cr_write = cr_write;
+		vmcb_dirty(v, CLEAN_INTERCEPTS);
+	}
+	if (v->vtpr != tpr) {
+		v->vtpr = tpr;
+		c->int_ctl = (c->int_ctl & ~INT_CTL_V_TPR_MASK) | tpr;
+		vmcb_dirty(v, CLEAN_TPR);
+	}
+}
+
+/* The in-kernel controllers' interrupt: first the PIC (ExtINT), then the APIC. -1: none. */
+static int irq_source(struct vcpu *v, bool *from_pic)
+{
+	*from_pic = false;
+	if (!v->apic)
+		return -1;
+	if (unlikely(pic_pending(&v->vm->irqchip)) && lapic_accepts_pic(v->apic)) {
+		*from_pic = true;
+		return 0;
+	}
+	return lapic_pending(v->apic);
+}
+
+/**
+ * events_inject() - choose the event for the next VMRUN, and open windows for the rest.
+ *
+ * Called before VMRUN where v->check_events is set. Order (APM vol. 2, 8.5): what was being delivered; exceptions; NMI;
+ * interrupts.
+ */
+void events_inject(struct vcpu *v)
+{
+	bool from_pic;
+	int vector;
+
+	v->check_events = false;
+	if (v->exception.injected || v->exception.pending) {
+		inject_exception(v);
+	} else if (v->nmi_injected) {
+		inject_nmi(v);
+	} else if (v->irq_injected) {
+		inject(v, v->irq_vector | EVENTINJ_TYPE_INTR, 0);
+	} else if (v->nmi_pending && !shadow(v) && !nmi_blocked(v)) {
+		v->nmi_pending--;
+		inject_nmi(v);
+	}
+	/*
+	 * An NMI behind an interrupt shadow: the window serves where IF=1 (STI). Behind MOV SS with IF=0 it waits for the
+	 * next exit; SVM has no NMI window without vNMI.
+	 */
+	if (unlikely(v->nmi_pending && !v->nmi_masked))
+		window_open(v);
+
+	vector = irq_source(v, &from_pic);
+	if (vector >= 0) {
+		if (!v->injecting && events_irq_allowed(v)) {
+			if (from_pic)
+				vector = pic_accept(&v->vm->irqchip);
+			else
+				lapic_accept(v->apic, vector);
+			v->irq_injected = true;
+			v->irq_soft = false;
+			v->irq_vector = vector;
+			inject(v, vector | EVENTINJ_TYPE_INTR, 0);
+			vector = irq_source(v, &from_pic);
+		}
+		if (vector >= 0)
+			window_open(v);
+	}
+	if (vector < 0 && !v->user_window && !v->nmi_pending)
+		window_close(v);
+	else if (v->user_window)
+		window_open(v);
+	sync_tpr(v);
+}
+
+/* --- HLT and the APIC's INIT, SIPI and NMI --- */
+
+/** events_pending() - is there a reason to leave HLT? */
+bool events_pending(struct vcpu *v)
+{
+	if (v->exception.pending || v->exception.injected || v->nmi_injected || v->irq_injected ||
+	    (v->nmi_pending && !events_nmi_masked(v)))
+		return true;
+	if (READ_ONCE(v->requests) & ~(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT)))
+		return true;
+	if (!v->apic)
+		return false;
+	if (READ_ONCE(v->apic->events))
+		return true;
+	if (!(v->vmcb->save.rflags & X86_EFLAGS_IF))
+		return false;
+	if (lapic_pending(v->apic) >= 0)
+		return true;
+	return pic_pending(&v->vm->irqchip) && lapic_accepts_pic(v->apic);
+}
+
+/**
+ * vcpu_apic_events() - act on INIT, SIPI and NMI that the local APIC received. Outer loop.
+ *
+ * INIT puts an application processor into wait-for-SIPI (APM vol. 2, 14.1.3 and 16.5); SIPI starts it at vector << 12 in real mode.
+ */
+void vcpu_apic_events(struct vcpu *v)
+{
+	struct lapic *apic = v->apic;
+
+	if (!apic || !READ_ONCE(apic->events))
+		return;
+	if (test_and_clear_bit(LAPIC_EV_NMI, &apic->events))
+		events_add_nmi(v);
+	if (test_and_clear_bit(LAPIC_EV_INIT, &apic->events)) {
+		vcpu_reset(v, true);
+		v->mp_state = v->id == v->vm->bsp_id ? KVM_MP_STATE_RUNNABLE :
+						       KVM_MP_STATE_INIT_RECEIVED;
+	}
+	if (test_and_clear_bit(LAPIC_EV_SIPI, &apic->events) &&
+	    (v->mp_state == KVM_MP_STATE_INIT_RECEIVED)) {
+		u8 vector = READ_ONCE(apic->sipi_vector);
+		struct vmcb_save *s = &v->vmcb->save;
+
+		s->cs.selector = vector << 8;
+		s->cs.base = (u64)vector << 12;
+		s->rip = 0;
+		vmcb_dirty(v, CLEAN_SEG);
+		v->mp_state = KVM_MP_STATE_RUNNABLE;
+	}
+}

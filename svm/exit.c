@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * #VMEXIT: one switch, short handlers (APM vol. 2, appendix C for the codes, 15.9-15.14 for what they carry).
+ *
+ * A handler that cannot finish without sleeping returns NEXT_SLEEP with nothing changed and is called again
+ * from the outer loop with v->can_sleep set.
+ */
+#include <linux/kvm_para.h>
+#include <asm/mce.h>
+#include <asm/ptrace.h>
+
+#include "svm/exit.h"
+
+/* --- exceptions --- */
+
+/*
+ * The host's machine-check handler never saw it: run it here, before this thread can migrate. As if the error had hit user mode:
+ * it was the guest's access, and the kernel's own state is sound.
+ */
+static enum vcpu_next exit_mc(struct vcpu *v)
+{
+	struct pt_regs regs = { .cs = 3, .flags = X86_EFLAGS_IF };
+
+	do_machine_check(&regs);
+	return NEXT_OUTER;
+}
+
+/* #AC and #DB are intercepted only so that a guest can't loop in microcode for ever (CVE-2015-5307, -8104). */
+static enum vcpu_next exit_ac(struct vcpu *v)
+{
+	raise_error(v, X86_TRAP_AC, v->vmcb->control.exit_info_1);
+	return NEXT_GUEST;
+}
+
+/* DR6 and DR7 are already as the handler must see them (APM vol. 2, 15.12.2). */
+static enum vcpu_next exit_db(struct vcpu *v)
+{
+	if (!events_nmi_step(v))
+		raise(v, X86_TRAP_DB);
+	return NEXT_GUEST;
+}
+
+/* --- physical events --- */
+
+/* STGI has let the host take it. Where the FPU bracket holds softirqs off, give way to them. */
+static enum vcpu_next exit_intr(struct vcpu *v)
+{
+	return local_softirq_pending() ? NEXT_OUTER : NEXT_GUEST;
+}
+
+static enum vcpu_next exit_vintr(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	/* The window is open: events_inject() uses it, or opens the next. */
+	c->int_ctl &= ~(INT_CTL_V_IRQ | INT_CTL_V_INTR_PRIO_MASK | INT_CTL_V_IGN_TPR);
+	c->intercept_misc1 &= ~INTERCEPT_VINTR;
+	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
+	v->check_events = true;
+	return v->user_window ? NEXT_OUTER : NEXT_GUEST;
+}
+
+static enum vcpu_next exit_shutdown(struct vcpu *v)
+{
+	/* The VMCB is undefined after SHUTDOWN: give userspace a vCPU as after INIT (APM vol. 2, 15.14.3). */
+	vcpu_reset(v, true);
+	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return NEXT_USER;
+}
+
+/* --- control and debug registers --- */
+
+static enum vcpu_next decode_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	if (svm_caps.decode && svm_caps.nrips && c->next_rip) {
+		m->gpr = c->exit_info_1 & 15;
+		m->len = c->next_rip - v->vmcb->save.rip;
+		return NEXT_GUEST;
+	}
+	return insn_crdr(v, opcode, m);
+}
+
+static u64 crdr_operand(struct vcpu *v, unsigned int gpr)
+{
+	u64 val = reg_read(v, gpr);
+
+	return cpu_mode(v) == EMUL_LONG64 ? val : (u32)val;
+}
+
+/** cr4_valid() - may the guest have this CR4? (APM vol. 2, 3.1.3) */
+bool cr4_valid(struct vcpu *v, u64 cr4)
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+
+	if (cr4 & v->cr4_reserved)
+		return false;
+	if ((s->efer & EFER_LMA) && !(cr4 & X86_CR4_PAE))
+		return false;
+	if ((cr4 & X86_CR4_PCIDE) && !(s->cr4 & X86_CR4_PCIDE) &&
+	    (!(s->efer & EFER_LMA) || (s->cr3 & 0xfff)))
+		return false;
+	return true;
+}
+
+static enum vcpu_next exit_cr4_write(struct vcpu *v)
+{
+	struct crdr_move m;
+	enum vcpu_next next = decode_crdr(v, 0x22, &m);
+	u64 cr4;
+
+	if (next != NEXT_GUEST)
+		return next;
+	cr4 = crdr_operand(v, m.gpr);
+	if (!cr4_valid(v, cr4)) {
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	/* Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2); so does any write that touches PGE. */
+	if ((cr4 ^ v->vmcb->save.cr4) & (X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_SMEP |
+					 X86_CR4_SMAP | X86_CR4_PCIDE))
+		set_bit(REQ_TLB_FLUSH, &v->requests);
+	v->vmcb->save.cr4 = cr4;
+	vmcb_dirty(v, CLEAN_CR);
+	insn_advance(v, v->vmcb->save.rip + m.len);
+	return NEXT_GUEST;
+}
+
+static enum vcpu_next exit_cr8_write(struct vcpu *v)
+{
+	struct crdr_move m;
+	enum vcpu_next next = decode_crdr(v, 0x22, &m);
+	u64 cr8;
+
+	if (next != NEXT_GUEST)
+		return next;
+	cr8 = crdr_operand(v, m.gpr);
+	if (cr8 > 15) {
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	insn_advance(v, v->vmcb->save.rip + m.len);
+	v->check_events = true;
+	if (v->apic) {
+		lapic_set_cr8(v->apic, cr8);
+		return NEXT_GUEST;
+	}
+	if (cr8 < v->cr8) {
+		v->cr8 = cr8;
+		v->run->exit_reason = KVM_EXIT_SET_TPR;
+		return NEXT_USER;
+	}
+	v->cr8 = cr8;
+	return NEXT_GUEST;
+}
+
+static enum vcpu_next dr_write(struct vcpu *v, unsigned int dr, u64 val)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+
+	switch (dr) {
+	case 0 ... 3:
+		v->dr[dr] = val;
+		return NEXT_GUEST;
+	case 6:
+		if (val >> 32)
+			return NEXT_ERROR;
+		s->dr6 = (val & DR6_MASK) | DR6_RESET;
+		break;
+	default:
+		if (val >> 32)
+			return NEXT_ERROR;
+		s->dr7 = (val & DR7_MASK) | DR7_RESET;
+		break;
+	}
+	vmcb_dirty(v, CLEAN_DR);
+	return NEXT_GUEST;
+}
+
+static u64 dr_read(struct vcpu *v, unsigned int dr)
+{
+	if (dr < 4)
+		return v->dr[dr];
+	return dr == 6 ? v->vmcb->save.dr6 : v->vmcb->save.dr7;
+}
+
+/* All debug-register accesses exit: guests touch them rarely, and host breakpoints stay where they are. */
+static enum vcpu_next exit_dr(struct vcpu *v, unsigned int dr, bool write)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+	struct crdr_move m;
+	enum vcpu_next next = decode_crdr(v, write ? 0x23 : 0x21, &m);
+
+	if (next != NEXT_GUEST)
+		return next;
+	if (s->dr7 & BIT(13)) {		/* general detect */
+		raise_db(v, BIT(13));
+		return NEXT_GUEST;
+	}
+	if (dr == 4 || dr == 5) {
+		if (s->cr4 & X86_CR4_DE) {
+			raise(v, X86_TRAP_UD);
+			return NEXT_GUEST;
+		}
+		dr += 2;
+	}
+	if (!write) {
+		u64 val = dr_read(v, dr);
+
+		reg_write(v, m.gpr, cpu_mode(v) == EMUL_LONG64 ? val : (u32)val);
+	} else if (dr_write(v, dr, crdr_operand(v, m.gpr)) != NEXT_GUEST) {
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	insn_advance(v, s->rip + m.len);
+	return NEXT_GUEST;
+}
+
+static enum vcpu_next exit_xsetbv(struct vcpu *v)
+{
+	u64 xcr0 = reg_read_edx_eax(v);
+	enum vcpu_next next;
+
+	if (v->vmcb->save.cpl || (u32)v->regs[REG_RCX] != 0 || !xcr0_valid(v, xcr0)) {
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	next = insn_skip3(v, 0x010f, 0xd1);
+	if (next == NEXT_GUEST)
+		v->xcr0 = xcr0;
+	return next;
+}
+
+/* --- instructions --- */
+
+static enum vcpu_next exit_ud(struct vcpu *v)
+{
+	raise(v, X86_TRAP_UD);
+	return NEXT_GUEST;
+}
+
+static enum vcpu_next exit_gp(struct vcpu *v)
+{
+	raise_error(v, X86_TRAP_GP, 0);
+	return NEXT_GUEST;
+}
+
+static enum vcpu_next exit_hlt(struct vcpu *v)
+{
+	enum vcpu_next next = insn_skip1(v, 0xf4);
+
+	if (next != NEXT_GUEST)
+		return next;
+	if (!v->apic) {
+		v->run->exit_reason = KVM_EXIT_HLT;
+		return NEXT_USER;
+	}
+	if (events_pending(v)) {
+		v->check_events = true;
+		return NEXT_GUEST;
+	}
+	v->mp_state = KVM_MP_STATE_HALTED;
+	return NEXT_OUTER;
+}
+
+/* Hypercalls: none is served yet. From CPL>0 they are refused as such (CVE-2009-3290). */
+static enum vcpu_next exit_vmmcall(struct vcpu *v)
+{
+	enum vcpu_next next = insn_skip3(v, 0x010f, 0xd9);
+
+	if (next == NEXT_GUEST)
+		v->vmcb->save.rax = v->vmcb->save.cpl ? -KVM_EPERM : -KVM_ENOSYS;
+	return next;
+}
+
+/*
+ * WBINVD and INVD: no device of a guest here does DMA behind the caches' back, so there is nothing to write back, and
+ * what INVD would throw away is the host's too. One handler: QEMU's TCG reports both as WBINVD (Documentation/errata.rst).
+ */
+static enum vcpu_next exit_wbinvd(struct vcpu *v)
+{
+	enum vcpu_next next = insn_skip(v, 0x090f);
+
+	return next == NEXT_OUTER ? insn_skip(v, 0x080f) : next;
+}
+
+/* Not offered in CPUID, but served as no-operations, as api.rst says of KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS. */
+static enum vcpu_next exit_monitor(struct vcpu *v)
+{
+	return insn_skip3(v, 0x010f, 0xc8);
+}
+
+static enum vcpu_next exit_mwait(struct vcpu *v)
+{
+	return insn_skip3(v, 0x010f, 0xc9);
+}
+
+static enum vcpu_next exit_pause(struct vcpu *v)
+{
+	enum vcpu_next next = insn_skip1(v, 0x90);
+
+	if (next != NEXT_GUEST)
+		return next;
+	return NEXT_OUTER;
+}
+
+/* --- what can't be handled --- */
+
+/* KVM_INTERNAL_ERROR_EMULATION with the bytes at RIP, as far as they can be read. */
+enum vcpu_next exit_internal_error(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	u8 bytes[EMUL_INSN_MAX] = {};
+	int n;
+
+	if (!v->can_sleep)
+		return NEXT_SLEEP;
+	n = insn_fetch(v, bytes);
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	memset(&run->emulation_failure, 0, sizeof(run->emulation_failure));
+	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
+	run->emulation_failure.ndata = 1;
+	if (n > 0) {
+		run->emulation_failure.ndata = 1 + 2;
+		run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+		run->emulation_failure.insn_size = n;
+		memcpy(run->emulation_failure.insn_bytes, bytes, n);
+	}
+	return NEXT_USER;
+}
+
+static enum vcpu_next exit_task_switch(struct vcpu *v)
+{
+	/* Hardware task switches are not carried out yet. */
+	return exit_internal_error(v);
+}
+
+static enum vcpu_next exit_invalid(struct vcpu *v)
+{
+	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+	v->run->fail_entry.hardware_entry_failure_reason = VMEXIT_INVALID;
+	v->run->fail_entry.cpu = v->cpu;
+	return NEXT_USER;
+}
+
+static enum vcpu_next exit_unknown(struct vcpu *v)
+{
+	v->run->exit_reason = KVM_EXIT_UNKNOWN;
+	v->run->hw.hardware_exit_reason = v->vmcb->control.exit_code;
+	return NEXT_USER;
+}
+
+/**
+ * vcpu_handle_exit() - the switch. Inner loop, or outer with v->can_sleep.
+ */
+enum vcpu_next vcpu_handle_exit(struct vcpu *v)
+{
+	u64 code = v->vmcb->control.exit_code;
+
+	switch (code) {
+	case VMEXIT_INTR:
+		return exit_intr(v);
+	case VMEXIT_NPF:
+		return exit_npf(v);
+	case VMEXIT_MSR:
+		return exit_msr(v);
+	case VMEXIT_IOIO:
+		return exit_ioio(v);
+	case VMEXIT_CPUID:
+		return exit_cpuid(v);
+	case VMEXIT_HLT:
+		return exit_hlt(v);
+	case VMEXIT_VINTR:
+		return exit_vintr(v);
+	case VMEXIT_VMMCALL:
+		return exit_vmmcall(v);
+	case VMEXIT_PAUSE:
+		return exit_pause(v);
+	case VMEXIT_IRET:
+		return exit_iret(v);
+	case VMEXIT_CR_WRITE(4):
+		return exit_cr4_write(v);
+	case VMEXIT_CR_WRITE(8):
+		return exit_cr8_write(v);
+	case VMEXIT_DR_READ(0) ... VMEXIT_DR_READ(7):
+		return exit_dr(v, code - VMEXIT_DR_READ(0), false);
+	case VMEXIT_DR_WRITE(0) ... VMEXIT_DR_WRITE(7):
+		return exit_dr(v, code - VMEXIT_DR_WRITE(0), true);
+	case VMEXIT_EXCP(X86_TRAP_DB):
+		return exit_db(v);
+	case VMEXIT_EXCP(X86_TRAP_AC):
+		return exit_ac(v);
+	case VMEXIT_EXCP(X86_TRAP_MC):
+		return exit_mc(v);
+	case VMEXIT_XSETBV:
+		return exit_xsetbv(v);
+	case VMEXIT_WBINVD:
+	case VMEXIT_INVD:
+		return exit_wbinvd(v);
+	case VMEXIT_MONITOR:
+		return exit_monitor(v);
+	case VMEXIT_MWAIT:
+	case VMEXIT_MWAIT_ARMED:
+		return exit_mwait(v);
+	case VMEXIT_RDPMC:
+		return exit_gp(v);
+	case VMEXIT_NMI:		/* taken by the host at STGI */
+	case VMEXIT_SMI:
+	case VMEXIT_INIT:
+	case VMEXIT_FERR_FREEZE:
+		return NEXT_GUEST;
+	case VMEXIT_SHUTDOWN:
+		return exit_shutdown(v);
+	case VMEXIT_TASK_SWITCH:
+		return exit_task_switch(v);
+	case VMEXIT_VMRUN:
+	case VMEXIT_VMLOAD:
+	case VMEXIT_VMSAVE:
+	case VMEXIT_STGI:
+	case VMEXIT_CLGI:
+	case VMEXIT_SKINIT:
+	case VMEXIT_INVLPGA:
+	case VMEXIT_RDPRU:
+	case VMEXIT_RSM:
+	case VMEXIT_INVPCID:
+	case VMEXIT_INVLPGB:
+	case VMEXIT_INVLPGB_ILLEGAL:
+	case VMEXIT_TLBSYNC:
+	case VMEXIT_MCOMMIT:
+		return exit_ud(v);	/* features that CPUID does not offer */
+	case VMEXIT_INVALID:
+		return exit_invalid(v);
+	default:
+		return exit_unknown(v);
+	}
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the files of svm/ share about running a vCPU. */
+#ifndef SVM_EXIT_H
+#define SVM_EXIT_H
+
+#include <asm/processor-flags.h>
+#include <asm/trapnr.h>
+
+#include "emulate/emulate.h"
+#include "svm/cpu.h"
+
+/* What happens after a #VMEXIT has been handled. */
+enum vcpu_next {
+	NEXT_GUEST,	/* straight back into the guest */
+	NEXT_OUTER,	/* leave the inner loop, look at requests, enter again */
+	NEXT_SLEEP,	/* the handler must sleep and changed nothing: call it again with v->can_sleep */
+	NEXT_USER,	/* kvm_run is filled: return to userspace */
+	NEXT_ERROR,	/* v->error says why KVM_RUN fails */
+};
+
+/* Guest features digested from its CPUID (v->features). */
+#define GF_LM		BIT(0)
+#define GF_NX		BIT(1)
+#define GF_SCE		BIT(2)
+#define GF_FFXSR	BIT(3)
+#define GF_1G		BIT(4)
+#define GF_RDTSCP	BIT(5)
+#define GF_XSAVE	BIT(6)
+#define GF_SPEC_CTRL	BIT(7)
+#define GF_IBPB		BIT(8)
+#define GF_X2APIC	BIT(9)
+#define GF_TSC_DEADLINE	BIT(10)
+#define GF_KVMCLOCK	BIT(11)
+#define GF_KVMCLOCK2	BIT(12)
+#define GF_SSBD		BIT(13)
+#define GF_STIBP	BIT(14)
+#define GF_TSC_ADJUST	BIT(15)
+#define GF_MTRR		BIT(16)
+
+/* Debug registers (APM vol. 2, 13.1.1): bits that read as one, and those that software may write. */
+#define DR6_RESET	0xffff0ff0ull
+#define DR6_MASK	0x0000e00full
+#define DR7_RESET	0x00000400ull
+#define DR7_MASK	0xffff2bffull
+
+/* --- registers --- */
+static inline u64 reg_read(struct vcpu *v, unsigned int n)
+{
+	if (n == REG_RAX)
+		return v->vmcb->save.rax;
+	if (n == REG_RSP)
+		return v->vmcb->save.rsp;
+	return v->regs[n & (NR_GPRS - 1)];
+}
+
+static inline void reg_write(struct vcpu *v, unsigned int n, u64 val)
+{
+	if (n == REG_RAX)
+		v->vmcb->save.rax = val;
+	else if (n == REG_RSP)
+		v->vmcb->save.rsp = val;
+	else
+		v->regs[n & (NR_GPRS - 1)] = val;
+}
+
+/* EDX:EAX as RDMSR, CPUID and friends leave them. */
+static inline void reg_write_edx_eax(struct vcpu *v, u64 val)
+{
+	v->vmcb->save.rax = (u32)val;
+	v->regs[REG_RDX] = val >> 32;
+}
+
+static inline u64 reg_read_edx_eax(struct vcpu *v)
+{
+	return (u32)v->vmcb->save.rax | v->regs[REG_RDX] << 32;
+}
+
+static inline u64 guest_efer(const struct vcpu *v)
+{
+	return v->vmcb->save.efer & ~EFER_SVME;	/* SVM itself is not offered to guests */
+}
+
+/* Changing a cached part of the VMCB goes with this. */
+static inline void vmcb_dirty(struct vcpu *v, u32 bits)
+{
+	v->vmcb->control.clean &= ~bits;
+}
+
+static inline enum emul_mode cpu_mode(const struct vcpu *v)
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+
+	if (!(s->cr0 & X86_CR0_PE))
+		return EMUL_REAL;
+	if (s->rflags & X86_EFLAGS_VM)
+		return EMUL_V86;
+	if ((s->efer & EFER_LMA) && (s->cs.attrib & SEG_L))
+		return EMUL_LONG64;
+	return s->cs.attrib & SEG_DB ? EMUL_PROT32 : EMUL_PROT16;
+}
+
+static inline void walk_ctx_init(const struct vcpu *v, struct walk_ctx *w)
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+
+	w->cr0 = s->cr0;
+	w->cr3 = s->cr3;
+	w->cr4 = s->cr4;
+	w->efer = s->efer;
+	w->rflags = s->rflags;
+	w->maxphyaddr = v->maxphyaddr;
+	w->gbpages = v->features & GF_1G;
+}
+
+/* Guest-physical memory, asleep or not as the handler may. */
+static inline int guest_read(struct vcpu *v, u64 gpa, void *buf, unsigned int len)
+{
+	return v->can_sleep ? mem_read(&v->vm->mem, gpa, buf, len) :
+			      mem_read_atomic(&v->vm->mem, gpa, buf, len);
+}
+
+static inline int guest_write(struct vcpu *v, u64 gpa, const void *buf, unsigned int len)
+{
+	return v->can_sleep ? mem_write(&v->vm->mem, gpa, buf, len) :
+			      mem_write_atomic(&v->vm->mem, gpa, buf, len);
+}
+
+/* Where atomic context was not enough; called again in the outer loop. */
+static inline enum vcpu_next vcpu_fail(struct vcpu *v, int error)
+{
+	v->error = error;
+	return NEXT_ERROR;
+}
+
+/* --- events.c --- */
+void raise(struct vcpu *v, u8 vector);
+void raise_error(struct vcpu *v, u8 vector, u32 error_code);
+void raise_pf(struct vcpu *v, u32 error_code, u64 cr2);
+void raise_db(struct vcpu *v, u64 dr6);
+void events_after_exit(struct vcpu *v);
+void events_inject(struct vcpu *v);
+bool events_pending(struct vcpu *v);		/* would HLT end? */
+bool events_irq_allowed(struct vcpu *v);	/* IF=1, no shadow, nothing being injected */
+bool events_nmi_masked(struct vcpu *v);
+void events_add_nmi(struct vcpu *v);
+enum vcpu_next exit_iret(struct vcpu *v);
+bool events_nmi_step(struct vcpu *v);		/* #DB was our own single step over IRET */
+void vcpu_apic_events(struct vcpu *v);		/* INIT, SIPI, NMI from the APIC */
+
+/* --- insn.c --- */
+int insn_fetch(struct vcpu *v, u8 *buf);
+enum vcpu_next insn_skip(struct vcpu *v, u16 opcode);	/* two-byte opcode 0F xx, as 0xXX0F */
+enum vcpu_next insn_skip3(struct vcpu *v, u16 opcode, u8 third);
+enum vcpu_next insn_skip1(struct vcpu *v, u8 opcode);
+void insn_advance(struct vcpu *v, u64 next_rip);
+struct crdr_move {
+	u8 cr;		/* control or debug register number */
+	u8 gpr;
+	u8 len;
+};
+enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m);
+
+/* --- exit.c --- */
+enum vcpu_next vcpu_handle_exit(struct vcpu *v);
+enum vcpu_next exit_internal_error(struct vcpu *v);
+
+/* --- io.c, mmio.c --- */
+enum vcpu_next exit_ioio(struct vcpu *v);
+enum vcpu_next exit_npf(struct vcpu *v);
+enum vcpu_next io_complete(struct vcpu *v);	/* userspace has answered the last exit */
+int io_alloc(struct vcpu *v);
+void io_free(struct vcpu *v);
+bool io_pending(struct vcpu *v);
+
+/* --- msr.c, cpuid.c, clock.c, state.c, task.c --- */
+enum vcpu_next exit_msr(struct vcpu *v);
+enum vcpu_next exit_cpuid(struct vcpu *v);
+bool xcr0_valid(struct vcpu *v, u64 xcr0);
+bool cr4_valid(struct vcpu *v, u64 cr4);
+int msr_maps_init(void);
+void msr_maps_exit(void);
+void msr_setup_vmcb(struct vcpu *v);
+void msr_reset(struct vcpu *v);
+void cpuid_update(struct vcpu *v);
+void clock_update(struct vcpu *v);		/* writes the kvmclock page; sleeps */
+void clock_init(struct vm *vm);
+int clock_write_msr(struct vcpu *v, u32 index, u64 data);
+u64 guest_tsc(struct vcpu *v);
+int tsc_write(struct vcpu *v, u64 data, bool host);
+void tsc_set_offset(struct vcpu *v, u64 offset);
+void vcpu_reset(struct vcpu *v, bool init);
+void vcpu_reset_regs(struct vcpu *v, bool init);
+void tsc_aux_enter(struct vcpu *v);
+void tsc_aux_cpu_exit(void);
+
+#endif

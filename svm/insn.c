@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Length and operands of an intercepted instruction where the hardware does not say (no NRIPS, no DecodeAssists).
+ */
+#include "svm/exit.h"
+
+/**
+ * insn_advance() - the intercepted instruction has been carried out: move RIP behind it.
+ *
+ * Ends an interrupt shadow, and raises the single-step trap that the instruction would have taken.
+ */
+void insn_advance(struct vcpu *v, u64 next_rip)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+
+	s->rip = next_rip;
+	v->vmcb->control.int_state &= ~INT_STATE_SHADOW;
+	if (unlikely(s->rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF))) {
+		if ((s->rflags & X86_EFLAGS_TF) && !v->nmi_step)
+			raise_db(v, BIT(14));
+		s->rflags &= ~(u64)X86_EFLAGS_RF;
+	}
+}
+
+/*
+ * RIP + len as the mode has it. Outside 64-bit mode the instruction pointer is 32 bits wide.
+ */
+static u64 rip_after(const struct vcpu *v, unsigned int len)
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+	u64 rip = s->rip + len;
+
+	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L) ? rip : (u32)rip;
+}
+
+/**
+ * insn_fetch() - read up to 15 bytes at CS:RIP.
+ *
+ * Return: the number of bytes read (at least 1), -EAGAIN where that needs sleeping, -EFAULT where they can't be read (the
+ * guest has changed its mapping meanwhile: executing the instruction again raises the proper fault).
+ */
+int insn_fetch(struct vcpu *v, u8 *buf)
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+	u32 access = WALK_FETCH | WALK_NO_AD | (s->cpl == 3 ? WALK_USER : 0) |
+		     (v->can_sleep ? 0 : WALK_ATOMIC);
+	unsigned int done = 0, n;
+	struct walk_fault fault;
+	struct walk_ctx w;
+	u64 addr, gpa;
+	int r;
+
+	walk_ctx_init(v, &w);
+	addr = s->rip;
+	if (!((s->efer & EFER_LMA) && (s->cs.attrib & SEG_L)))
+		addr = (u32)(s->cs.base + (u32)addr);
+	do {
+		u64 at = addr + done;
+
+		r = gva_to_gpa(&v->vm->mem, &w, at, access, &gpa, &fault);
+		if (r == -EAGAIN)
+			return r;
+		if (r)
+			break;
+		n = min_t(u64, EMUL_INSN_MAX - done, PAGE_SIZE - (at & ~PAGE_MASK));
+		r = guest_read(v, gpa, buf + done, n);
+		if (r) {
+			if (!v->can_sleep)
+				return -EAGAIN;
+			break;
+		}
+		done += n;
+	} while (done < EMUL_INSN_MAX);
+	return done ?: -EFAULT;
+}
+
+/* NEXT_GUEST with RIP moved, NEXT_SLEEP, or NEXT_GUEST with RIP where it was if the bytes have changed meanwhile. */
+static enum vcpu_next skip(struct vcpu *v, const u8 *opcode, unsigned int opcode_len)
+{
+	u8 bytes[EMUL_INSN_MAX];
+	unsigned int len;
+	int n;
+
+	if (svm_caps.nrips && v->vmcb->control.next_rip) {
+		insn_advance(v, v->vmcb->control.next_rip);
+		return NEXT_GUEST;
+	}
+	n = insn_fetch(v, bytes);
+	if (n == -EAGAIN)
+		return NEXT_SLEEP;
+	if (n < 0)
+		return NEXT_OUTER;
+	len = emul_insn_len(bytes, n, cpu_mode(v), opcode, opcode_len);
+	if (!len)
+		return NEXT_OUTER;
+	insn_advance(v, rip_after(v, len));
+	return NEXT_GUEST;
+}
+
+/**
+ * insn_skip() - step over the intercepted instruction 0F xx.
+ * @opcode: 0x0f in the low byte, the second byte above it
+ *
+ * Return: NEXT_GUEST when RIP has been moved. Otherwise nothing has changed and the caller returns the value:
+ * NEXT_SLEEP, or NEXT_OUTER where the bytes are no longer that instruction (it is executed anew).
+ */
+enum vcpu_next insn_skip(struct vcpu *v, u16 opcode)
+{
+	u8 op[2] = { opcode & 0xff, opcode >> 8 };
+
+	return skip(v, op, 2);
+}
+
+/** insn_skip3() - the same for 0F xx yy. */
+enum vcpu_next insn_skip3(struct vcpu *v, u16 opcode, u8 third)
+{
+	u8 op[3] = { opcode & 0xff, opcode >> 8, third };
+
+	return skip(v, op, 3);
+}
+
+/** insn_skip1() - the same for a one-byte opcode. */
+enum vcpu_next insn_skip1(struct vcpu *v, u8 opcode)
+{
+	return skip(v, &opcode, 1);
+}
+
+/**
+ * insn_crdr() - decode MOV to or from a control or debug register (0F 20..23).
+ *
+ * LOCK MOV CR0 is MOV CR8 outside 64-bit mode (APM vol. 3, MOV CRn). RIP is not moved: use rip + m->len.
+ */
+enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
+{
+	bool long64 = cpu_mode(v) == EMUL_LONG64;
+	u8 bytes[EMUL_INSN_MAX], rex = 0;
+	bool lock = false;
+	int n, i;
+
+	n = insn_fetch(v, bytes);
+	if (n == -EAGAIN)
+		return NEXT_SLEEP;
+	for (i = 0; i < n; i++) {
+		switch (bytes[i]) {
+		case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
+		case 0x66: case 0x67: case 0xf2: case 0xf3:
+			rex = 0;
+			continue;
+		case 0xf0:
+			lock = true;
+			rex = 0;
+			continue;
+		}
+		if (long64 && (bytes[i] & 0xf0) == 0x40) {
+			rex = bytes[i];
+			continue;
+		}
+		break;
+	}
+	if (n < 0 || i + 3 > n || bytes[i] != 0x0f || bytes[i + 1] != opcode)
+		return NEXT_OUTER;
+	m->cr = ((bytes[i + 2] >> 3) & 7) | (rex & 4 ? 8 : 0) | (lock ? 8 : 0);
+	m->gpr = (bytes[i + 2] & 7) | (rex & 1 ? 8 : 0);
+	m->len = i + 3;
+	return NEXT_GUEST;
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Port I/O: IN and OUT go to an in-kernel device or to userspace; the string forms go through the emulator.
+ */
+#include <linux/slab.h>
+
+#include "svm/io.h"
+
+int io_alloc(struct vcpu *v)
+{
+	v->io = kzalloc(sizeof(*v->io), GFP_KERNEL_ACCOUNT);
+	return v->io ? 0 : -ENOMEM;
+}
+
+void io_free(struct vcpu *v)
+{
+	kfree(v->io);
+}
+
+/** io_pending() - does the last exit wait for completion? */
+bool io_pending(struct vcpu *v)
+{
+	return v->io->state != IO_NONE;
+}
+
+/** port_in_kernel_read() - IN from an in-kernel device; false where userspace has the port. */
+bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, void *data)
+{
+	u32 val;
+
+	if (!irqchip_in_kernel(&v->vm->irqchip) ||
+	    !irqchip_port_read(&v->vm->irqchip, port, size, &val))
+		return false;
+	memcpy(data, &val, size);
+	return true;
+}
+
+/** port_in_kernel_write() - OUT to an in-kernel device or an ioeventfd; false where userspace has the port. */
+bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const void *data)
+{
+	u32 val = 0;
+
+	memcpy(&val, data, size);
+	if (irqchip_in_kernel(&v->vm->irqchip) &&
+	    irqchip_port_write(&v->vm->irqchip, port, size, val)) {
+		v->check_events = true;		/* an EOI to the PIC may free the next interrupt */
+		return true;
+	}
+	return v->vm->ioevent_write && v->vm->ioevent_write(v->vm, true, port, size, data);
+}
+
+/** port_to_user() - KVM_EXIT_IO; for OUT the data is in v->pio_data already. */
+enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in,
+			    unsigned int count)
+{
+	struct kvm_run *run = v->run;
+	struct vcpu_io *io = v->io;
+
+	io->port = port;
+	io->size = size;
+	io->in = in;
+	io->count = count;
+	run->exit_reason = KVM_EXIT_IO;
+	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.size = size;
+	run->io.port = port;
+	run->io.count = count;
+	run->io.data_offset = PAGE_SIZE;
+	return NEXT_USER;
+}
+
+static u64 merge_rax(struct vcpu *v, u32 val, unsigned int size)
+{
+	u64 rax = v->vmcb->save.rax;
+
+	switch (size) {
+	case 1:
+		return (rax & ~0xffull) | (u8)val;
+	case 2:
+		return (rax & ~0xffffull) | (u16)val;
+	default:
+		return val;	/* 32-bit results clear the upper half */
+	}
+}
+
+/** exit_ioio() - EXITINFO1 names port, size and direction, EXITINFO2 the next RIP (APM vol. 2, 15.10.2). */
+enum vcpu_next exit_ioio(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+	u32 info = c->exit_info_1;
+	unsigned int size = (info >> IOIO_SIZE_SHIFT) & 7;
+	u16 port = info >> IOIO_PORT_SHIFT;
+	bool in = info & IOIO_IN;
+	u32 val = 0;
+
+	if (unlikely(info & IOIO_STR))
+		return emulate(v, false, 0);
+	if (in) {
+		if (port_in_kernel_read(v, port, size, &val)) {
+			v->vmcb->save.rax = merge_rax(v, val, size);
+			insn_advance(v, c->exit_info_2);
+			return NEXT_GUEST;
+		}
+	} else {
+		val = v->vmcb->save.rax;
+		if (port_in_kernel_write(v, port, size, &val)) {
+			insn_advance(v, c->exit_info_2);
+			return NEXT_GUEST;
+		}
+		memcpy(v->pio_data, &val, size);
+	}
+	v->io->state = IO_PORT;
+	v->io->rip = v->vmcb->save.rip;
+	v->io->next_rip = c->exit_info_2;
+	return port_to_user(v, port, size, in, 1);
+}
+
+/** io_complete() - userspace has answered; finish the instruction. May need userspace again. */
+enum vcpu_next io_complete(struct vcpu *v)
+{
+	struct vcpu_io *io = v->io;
+	u32 val = 0;
+
+	if (io->state != IO_PORT)
+		return mmio_complete(v);
+	io->state = IO_NONE;
+	if (v->vmcb->save.rip != io->rip)	/* reset or moved by userspace meanwhile */
+		return NEXT_GUEST;
+	if (io->in) {
+		memcpy(&val, v->pio_data, io->size);
+		v->vmcb->save.rax = merge_rax(v, val, io->size);
+	}
+	insn_advance(v, io->next_rip);
+	return NEXT_GUEST;
+}

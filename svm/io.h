@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Port and memory-mapped I/O that is under way; private to io.c and mmio.c. */
+#ifndef SVM_IO_H
+#define SVM_IO_H
+
+#include "svm/exit.h"
+
+#define IO_MAX_READS	8	/* fragments that one iteration of an instruction reads: 2 x 16 bytes over page borders */
+#define IO_MAX_WRITES	8
+
+enum io_state {
+	IO_NONE,
+	IO_PORT,		/* IN or OUT waits for userspace */
+	IO_EMUL_READ,		/* emulated instruction waits for MMIO data */
+	IO_EMUL_PIO,		/* emulated INS waits for port data */
+	IO_EMUL_WRITE,		/* emulated instruction is done; its writes go to userspace one by one */
+};
+
+struct io_fragment {
+	u64 gpa;
+	u8 len;			/* 1..8 */
+	u8 data[8];
+};
+
+struct vcpu_io {
+	enum io_state state;
+
+	/* IO_PORT, and IO_EMUL_PIO's port */
+	u64 rip, next_rip;	/* the completion is dropped where userspace moved RIP */
+	u16 port;
+	u8 size;
+	bool in;
+	unsigned int count;
+	bool pio_ready;		/* pio_data holds what userspace answered */
+	bool pio_out;		/* kvm_run holds an OUTS that leaves when the batch has retired */
+
+	/* an access whose GPA #NPF has given */
+	bool gpa_valid;
+	u64 gpa;
+
+	/* MMIO reads of the current iteration, answered; replayed when the instruction is run again */
+	unsigned int nr_reads, next_read;
+	struct io_fragment reads[IO_MAX_READS];
+	bool read_waiting;	/* reads[nr_reads] has been asked of userspace */
+	u64 reads_key;		/* the iteration they belong to: its RCX */
+
+	/* MMIO writes, posted */
+	unsigned int nr_writes, next_write;
+	struct io_fragment writes[IO_MAX_WRITES];
+	u64 writes_key;
+
+	struct emul emul;
+};
+
+/* mmio.c */
+enum vcpu_next emulate(struct vcpu *v, bool gpa_valid, u64 gpa);
+enum vcpu_next mmio_complete(struct vcpu *v);
+
+/* io.c: ports */
+bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, void *data);
+bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const void *data);
+enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in, unsigned int count);
+
+#endif

@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * #NPF, and the instructions that must be emulated because of it (or because they are string I/O): joins the
+ * emulator to guest memory, the in-kernel devices and userspace.
+ *
+ * An instruction that reads from userspace is run again from its start when the answer has come, from the bytes decoded the
+ * first time; what it has read by MMIO already is replayed. Its MMIO writes are posted and leave
+ * after it has retired, so it is never run twice past a side effect.
+ */
+#include "svm/io.h"
+
+#define NPF_PRESENT	BIT_ULL(0)
+#define NPF_WRITE	BIT_ULL(1)
+#define NPF_FETCH	BIT_ULL(4)
+#define NPF_FINAL	BIT_ULL(32)	/* EXITINFO1: fault on the final address, not on a guest page table */
+
+/* --- devices --- */
+
+static bool lapic_claims(struct vcpu *v, u64 gpa)
+{
+	u64 base;
+
+	if (!v->apic)
+		return false;
+	base = READ_ONCE(v->apic->base);
+	return (base & MSR_IA32_APICBASE_ENABLE) && !lapic_x2apic(v->apic) &&
+	       (gpa & PAGE_MASK) == (base & PAGE_MASK);
+}
+
+/*
+ * APIC registers are 32 bits wide on 16-byte boundaries (APM vol. 2, 16.3.2); narrower and unaligned reads see the bytes that
+ * are there, other accesses none.
+ */
+static bool device_read(struct vcpu *v, u64 gpa, void *data, unsigned int len)
+{
+	if (lapic_claims(v, gpa)) {
+		u32 offset = gpa & ~PAGE_MASK, val;
+
+		memset(data, 0, len);
+		if ((offset & 15) + len <= 4) {
+			val = lapic_mmio_read(v->apic, offset & ~15) >> (8 * (offset & 3));
+			memcpy(data, &val, len);
+		}
+		return true;
+	}
+	return irqchip_in_kernel(&v->vm->irqchip) &&
+	       ioapic_mmio_read(&v->vm->irqchip, gpa, len, data);
+}
+
+static bool device_write(struct vcpu *v, u64 gpa, const void *data, unsigned int len)
+{
+	if (lapic_claims(v, gpa)) {
+		u32 offset = gpa & ~PAGE_MASK, val;
+
+		if (len == 4 && !(offset & 15)) {
+			memcpy(&val, data, 4);
+			lapic_mmio_write(v->apic, offset, val);
+			v->check_events = true;
+		}
+		return true;
+	}
+	if (irqchip_in_kernel(&v->vm->irqchip) &&
+	    ioapic_mmio_write(&v->vm->irqchip, gpa, len, data)) {
+		v->check_events = true;
+		return true;
+	}
+	return v->vm->ioevent_write && v->vm->ioevent_write(v->vm, false, gpa, len, data);
+}
+
+/* --- the emulator's view of memory --- */
+
+static struct vcpu *emul_vcpu(struct emul *e)
+{
+	return e->opaque;
+}
+
+/* GVA to GPA for a data access; the #NPF's own address is taken where it is this access's. */
+static enum emul_status translate(struct emul *e, u64 addr, u32 access, u64 *gpa)
+{
+	struct vcpu *v = emul_vcpu(e);
+	struct walk_fault fault = {};
+	struct walk_ctx w;
+	int r;
+
+	if (v->io->gpa_valid && !((addr ^ v->io->gpa) & ~PAGE_MASK)) {
+		*gpa = v->io->gpa;
+		return EMUL_DONE;
+	}
+	if (e->cpl == 3)
+		access |= WALK_USER;
+	if (!v->can_sleep)
+		access |= WALK_ATOMIC;
+	walk_ctx_init(v, &w);
+	r = gva_to_gpa(&v->vm->mem, &w, addr, access, gpa, &fault);
+	if (!r)
+		return EMUL_DONE;
+	if (r == -EAGAIN)
+		return EMUL_RETRY;
+	return emul_set_fault(e, X86_TRAP_PF, true, fault.error_code, addr);
+}
+
+static enum emul_status op_fetch(struct emul *e, u64 addr, void *buf, unsigned int len)
+{
+	struct vcpu *v = emul_vcpu(e);
+	struct walk_fault fault = {};
+	struct walk_ctx w;
+	u64 gpa;
+	int r;
+
+	walk_ctx_init(v, &w);
+	r = gva_to_gpa(&v->vm->mem, &w, addr,
+		       WALK_FETCH | (e->cpl == 3 ? WALK_USER : 0) |
+		       (v->can_sleep ? 0 : WALK_ATOMIC), &gpa, &fault);
+	if (r == -EAGAIN)
+		return EMUL_RETRY;
+	if (r)
+		return emul_set_fault(e, X86_TRAP_PF, true, fault.error_code, addr);
+	if (guest_read(v, gpa, buf, len))
+		return v->can_sleep ? EMUL_UNHANDLED : EMUL_RETRY;
+	return EMUL_DONE;
+}
+
+/* Which iteration of a REP instruction is it? Answered reads belong to one. */
+static u64 iteration(const struct emul *e)
+{
+	return e->regs[EMUL_RCX];
+}
+
+static enum emul_status mmio_read(struct vcpu *v, u64 gpa, void *buf, unsigned int len)
+{
+	struct vcpu_io *io = v->io;
+	struct io_fragment *f;
+
+	if (io->reads_key != iteration(&io->emul)) {
+		io->reads_key = iteration(&io->emul);
+		io->nr_reads = 0;
+		io->next_read = 0;
+	}
+	if (io->next_read < io->nr_reads) {
+		f = &io->reads[io->next_read];
+		if (f->gpa != gpa || f->len != len)
+			return EMUL_UNHANDLED;
+		io->next_read++;
+		memcpy(buf, f->data, len);
+		return EMUL_DONE;
+	}
+	if (io->nr_reads >= IO_MAX_READS)
+		return EMUL_UNHANDLED;
+	f = &io->reads[io->nr_reads];
+	f->gpa = gpa;
+	f->len = len;
+	if (device_read(v, gpa, f->data, len)) {
+		io->nr_reads++;
+		io->next_read++;
+		memcpy(buf, f->data, len);
+		return EMUL_DONE;
+	}
+	io->read_waiting = true;
+	return EMUL_IO;
+}
+
+static enum emul_status mmio_write(struct vcpu *v, u64 gpa, const void *buf, unsigned int len)
+{
+	struct vcpu_io *io = v->io;
+	struct io_fragment *f;
+
+	/* What an earlier iteration has posted leaves first. */
+	if (io->nr_writes && io->writes_key != iteration(&io->emul))
+		return EMUL_RETRY;
+	io->writes_key = iteration(&io->emul);
+	if (io->nr_writes >= IO_MAX_WRITES)
+		return EMUL_UNHANDLED;
+	f = &io->writes[io->nr_writes++];
+	f->gpa = gpa;
+	f->len = len;
+	memcpy(f->data, buf, len);
+	return EMUL_DONE;
+}
+
+/* Is gpa guest memory that permits the access, seen from the slots? */
+static bool is_memory(struct vcpu *v, u64 gpa, bool write)
+{
+	struct memslot *s;
+
+	if (lapic_claims(v, gpa))
+		return false;
+	s = mem_slot(&v->vm->mem, gpa >> PAGE_SHIFT);
+	return s && !(write && (s->flags & KVM_MEM_READONLY));
+}
+
+static enum emul_status op_read(struct emul *e, u64 addr, void *buf, unsigned int len)
+{
+	struct vcpu *v = emul_vcpu(e);
+	enum emul_status st;
+	unsigned int n;
+	u64 gpa;
+
+	for (; len; len -= n, addr += n, buf += n) {
+		n = min_t(u64, len, PAGE_SIZE - (addr & ~PAGE_MASK));
+		st = translate(e, addr, 0, &gpa);
+		if (st != EMUL_DONE)
+			return st;
+		if (is_memory(v, gpa, false)) {
+			if (guest_read(v, gpa, buf, n))
+				return v->can_sleep ? EMUL_UNHANDLED : EMUL_RETRY;
+			continue;
+		}
+		n = min(n, 8u);
+		st = mmio_read(v, gpa, buf, n);
+		if (st != EMUL_DONE)
+			return st;
+	}
+	return EMUL_DONE;
+}
+
+static enum emul_status op_write(struct emul *e, u64 addr, const void *buf, unsigned int len)
+{
+	struct vcpu *v = emul_vcpu(e);
+	u64 gpa, next_gpa = 0;
+	enum emul_status st;
+	unsigned int n;
+
+	/* Both pages must permit the store before either is changed. */
+	n = min_t(u64, len, PAGE_SIZE - (addr & ~PAGE_MASK));
+	st = translate(e, addr, WALK_WRITE, &gpa);
+	if (st == EMUL_DONE && n < len)
+		st = translate(e, addr + n, WALK_WRITE, &next_gpa);
+	for (; st == EMUL_DONE && len; len -= n, buf += n, gpa += n) {
+		n = min_t(u64, len, PAGE_SIZE - (gpa & ~PAGE_MASK));
+		if (is_memory(v, gpa, true)) {
+			if (guest_write(v, gpa, buf, n))
+				return v->can_sleep ? EMUL_UNHANDLED : EMUL_RETRY;
+		} else {
+			n = min(n, 8u);
+			st = mmio_write(v, gpa, buf, n);
+		}
+		if (!((gpa + n) & ~PAGE_MASK))
+			gpa = next_gpa - n;
+	}
+	return st;
+}
+
+static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const void *new,
+				   unsigned int len)
+{
+	struct vcpu *v = emul_vcpu(e);
+	enum emul_status st;
+	u64 gpa, o = 0, n = 0;
+	int r;
+
+	st = translate(e, addr, WALK_WRITE, &gpa);
+	if (st != EMUL_DONE)
+		return st;
+	/* A locked access to a device, or one that straddles pages, has no atomicity to keep here. */
+	if (len > 8 || (gpa & (len - 1)) || !is_memory(v, gpa, true))
+		return op_write(e, addr, new, len);
+	if (!v->can_sleep)
+		return EMUL_RETRY;
+	memcpy(&o, old, len);
+	memcpy(&n, new, len);
+	r = mem_cmpxchg(&v->vm->mem, gpa, &o, n, len);
+	if (r < 0)
+		return EMUL_UNHANDLED;
+	return r ? EMUL_RETRY : EMUL_DONE;
+}
+
+static enum emul_status op_probe_write(struct emul *e, u64 addr, unsigned int len)
+{
+	unsigned int n = min_t(u64, len, PAGE_SIZE - (addr & ~PAGE_MASK));
+	enum emul_status st;
+	u64 gpa;
+
+	st = translate(e, addr, WALK_WRITE, &gpa);
+	if (st == EMUL_DONE && n < len)
+		st = translate(e, addr + n, WALK_WRITE, &gpa);
+	return st;
+}
+
+/* --- the emulator's view of ports --- */
+
+static enum emul_status op_pio_in(struct emul *e, u16 port, unsigned int size, void *buf,
+				  unsigned int *count)
+{
+	struct vcpu *v = emul_vcpu(e);
+	struct vcpu_io *io = v->io;
+
+	if (io->pio_ready) {
+		io->pio_ready = false;
+		*count = min(*count, io->count);
+		memcpy(buf, v->pio_data, *count * size);
+		return EMUL_DONE;
+	}
+	if (port_in_kernel_read(v, port, size, buf)) {
+		*count = 1;
+		return EMUL_DONE;
+	}
+	*count = min_t(unsigned int, *count, PAGE_SIZE / size);
+	port_to_user(v, port, size, true, *count);
+	io->state = IO_EMUL_PIO;
+	return EMUL_IO;
+}
+
+/* Posted like an MMIO write: the exit follows when the batch has retired. */
+static enum emul_status op_pio_out(struct emul *e, u16 port, unsigned int size, const void *buf,
+				   unsigned int *count)
+{
+	struct vcpu *v = emul_vcpu(e);
+	struct vcpu_io *io = v->io;
+
+	if (io->pio_out)
+		return EMUL_RETRY;
+	if (port_in_kernel_write(v, port, size, buf)) {
+		*count = 1;
+		return EMUL_DONE;
+	}
+	*count = min_t(unsigned int, *count, PAGE_SIZE / size);
+	memcpy(v->pio_data, buf, *count * size);
+	port_to_user(v, port, size, false, *count);
+	io->pio_out = true;
+	return EMUL_DONE;
+}
+
+/* The intercept is taken after the permission check of the TSS bitmap (APM vol. 2, 15.10.1): hardware has done it. */
+static enum emul_status op_pio_allowed(struct emul *e, u16 port, unsigned int size)
+{
+	return EMUL_DONE;
+}
+
+static const struct emul_ops emul_ops = {
+	.fetch = op_fetch,
+	.read = op_read,
+	.write = op_write,
+	.cas = op_cas,
+	.probe_write = op_probe_write,
+	.pio_in = op_pio_in,
+	.pio_out = op_pio_out,
+	.pio_allowed = op_pio_allowed,
+};
+
+/* --- running the emulator --- */
+
+static void load_seg(struct emul_seg *e, const struct vmcb_seg *s)
+{
+	e->sel = s->selector;
+	e->attr = s->attrib;
+	e->limit = s->limit;
+	e->base = s->base;
+}
+
+static void emul_load(struct vcpu *v)
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+	struct emul *e = &v->io->emul;
+
+	memcpy(e->regs, v->regs, sizeof(e->regs));
+	e->regs[REG_RAX] = s->rax;
+	e->regs[REG_RSP] = s->rsp;
+	e->rip = s->rip;
+	e->rflags = s->rflags;
+	e->mode = cpu_mode(v);
+	e->cpl = s->cpl;
+	e->cr0 = s->cr0;
+	e->cr4 = s->cr4;
+	load_seg(&e->segs[EMUL_ES], &s->es);
+	load_seg(&e->segs[EMUL_CS], &s->cs);
+	load_seg(&e->segs[EMUL_SS], &s->ss);
+	load_seg(&e->segs[EMUL_DS], &s->ds);
+	load_seg(&e->segs[EMUL_FS], &s->fs);
+	load_seg(&e->segs[EMUL_GS], &s->gs);
+	e->ops = &emul_ops;
+	e->opaque = v;
+	e->insn.nr_bytes = 0;
+	e->insn.len = 0;
+}
+
+/* Registers back; retired instructions end the interrupt shadow and take their single-step trap. */
+static void emul_store(struct vcpu *v)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+	struct emul *e = &v->io->emul;
+	bool retired = e->rip != s->rip;
+
+	memcpy(v->regs, e->regs, sizeof(e->regs));
+	s->rax = e->regs[REG_RAX];
+	s->rsp = e->regs[REG_RSP];
+	s->rflags = e->rflags;
+	if (retired)
+		insn_advance(v, e->rip);
+}
+
+static enum vcpu_next mmio_to_user(struct vcpu *v, const struct io_fragment *f, bool write)
+{
+	struct kvm_run *run = v->run;
+
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = f->gpa;
+	run->mmio.len = f->len;
+	run->mmio.is_write = write;
+	memset(run->mmio.data, 0, sizeof(run->mmio.data));
+	if (write)
+		memcpy(run->mmio.data, f->data, f->len);
+	return NEXT_USER;
+}
+
+/* Posted writes, one exit each; devices in the kernel take theirs here. */
+static enum vcpu_next post_writes(struct vcpu *v)
+{
+	struct vcpu_io *io = v->io;
+
+	while (io->next_write < io->nr_writes) {
+		const struct io_fragment *f = &io->writes[io->next_write++];
+
+		if (device_write(v, f->gpa, f->data, f->len))
+			continue;
+		io->state = IO_EMUL_WRITE;
+		return mmio_to_user(v, f, true);
+	}
+	io->nr_writes = 0;
+	io->next_write = 0;
+	io->state = IO_NONE;
+	if (io->pio_out) {
+		io->pio_out = false;
+		io->state = IO_EMUL_WRITE;
+		return NEXT_USER;	/* kvm_run was filled when the data was taken */
+	}
+	return NEXT_GUEST;
+}
+
+/* Posted writes of an iteration that did not retire never happened. */
+static void drop_unretired_writes(struct vcpu_io *io)
+{
+	if (io->nr_writes && io->writes_key == iteration(&io->emul))
+		io->nr_writes = 0;
+}
+
+static enum vcpu_next emul_step(struct vcpu *v)
+{
+	struct vcpu_io *io = v->io;
+	struct emul *e = &io->emul;
+	u64 rip = e->rip;
+	enum emul_status st;
+
+	io->next_read = 0;
+	st = e->insn.len ? EMUL_DONE : emul_decode(e);
+	if (st == EMUL_DONE)
+		st = emul_run(e);
+	switch (st) {
+	case EMUL_DONE:
+		emul_store(v);
+		return post_writes(v);
+	case EMUL_IO:
+		if (io->read_waiting) {
+			io->state = IO_EMUL_READ;
+			return mmio_to_user(v, &io->reads[io->nr_reads], false);
+		}
+		return NEXT_USER;	/* INS: port_to_user() has filled kvm_run */
+	case EMUL_RETRY:
+		/* Iterations that retired count; what they posted leaves now. */
+		emul_store(v);
+		drop_unretired_writes(io);
+		if (io->nr_writes || io->pio_out)
+			return post_writes(v);
+		return v->can_sleep ? NEXT_OUTER : NEXT_SLEEP;
+	case EMUL_FAULT:
+		e->rip = rip;
+		emul_store(v);
+		drop_unretired_writes(io);
+		if (e->vector == X86_TRAP_PF)
+			raise_pf(v, e->error_code, e->fault_addr);
+		else if (e->has_error)
+			raise_error(v, e->vector, e->error_code);
+		else
+			raise(v, e->vector);
+		return post_writes(v);
+	default:
+		if (!v->can_sleep)
+			return NEXT_SLEEP;
+		return exit_internal_error(v);
+	}
+}
+
+/**
+ * emulate() - emulate the instruction at CS:RIP.
+ * @gpa_valid: @gpa is the address of its (only) memory operand, from #NPF
+ */
+enum vcpu_next emulate(struct vcpu *v, bool gpa_valid, u64 gpa)
+{
+	struct vcpu_io *io = v->io;
+
+	io->gpa_valid = gpa_valid;
+	io->gpa = gpa;
+	io->nr_reads = 0;
+	io->nr_writes = 0;
+	io->next_write = 0;
+	io->read_waiting = false;
+	io->pio_ready = false;
+	io->pio_out = false;
+	emul_load(v);
+	if (svm_caps.decode && gpa_valid && v->vmcb->control.insn_len) {
+		io->emul.insn.nr_bytes = min_t(u8, v->vmcb->control.insn_len & 15, EMUL_INSN_MAX);
+		memcpy(io->emul.insn.bytes, v->vmcb->control.insn_bytes, EMUL_INSN_MAX);
+	}
+	return emul_step(v);
+}
+
+/** mmio_complete() - userspace has answered an MMIO or string-I/O exit. */
+enum vcpu_next mmio_complete(struct vcpu *v)
+{
+	struct vcpu_io *io = v->io;
+	struct io_fragment *f;
+
+	switch (io->state) {
+	case IO_EMUL_WRITE:
+		return post_writes(v);
+	case IO_EMUL_READ:
+		f = &io->reads[io->nr_reads];
+		memcpy(f->data, v->run->mmio.data, f->len);
+		io->nr_reads++;
+		io->read_waiting = false;
+		break;
+	case IO_EMUL_PIO:
+		io->pio_ready = true;
+		break;
+	default:
+		break;
+	}
+	io->state = IO_NONE;
+	if (v->vmcb->save.rip != io->emul.rip)	/* reset or moved by userspace meanwhile */
+		return NEXT_GUEST;
+	return emul_step(v);
+}
+
+/* --- #NPF --- */
+
+/**
+ * exit_npf() - nested page fault at EXITINFO2 with the error code in EXITINFO1 (APM vol. 2, 15.25.6).
+ */
+enum vcpu_next exit_npf(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+	u64 gpa = c->exit_info_2, error = c->exit_info_1;
+	enum npt_result r;
+
+	if (lapic_claims(v, gpa)) {
+		r = NPT_MMIO;
+	} else if (!v->can_sleep) {
+		r = npt_fault_fast(&v->vm->mem, gpa, error);
+		if (r == NPT_RETRY)
+			return NEXT_SLEEP;
+	} else {
+		r = npt_fault(&v->vm->mem, gpa, error);
+	}
+	switch (r) {
+	case NPT_OK:
+		return NEXT_GUEST;
+	case NPT_MMIO:
+		/* Only a fault on the final address is an access of the instruction itself. */
+		if (error & NPF_FETCH)
+			return exit_internal_error(v);
+		return emulate(v, error & NPF_FINAL, gpa);
+	case NPT_RETRY:
+		return NEXT_OUTER;
+	case NPT_ENOMEM:
+		return vcpu_fail(v, -ENOMEM);
+	case NPT_EXEC_MMIO:
+		return exit_internal_error(v);
+	default:
+		return vcpu_fail(v, -EFAULT);
+	}
+}

@@ -1,0 +1,769 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * MSRs: which ones guests reach directly, and what the others do.
+ *
+ * Deny by default: the permission map starts with all bits set, and passthrough[] lists the MSRs that hardware
+ * switches itself (VMLOAD, VMSAVE and the VMCB). All others exit; one that is not known here is #GP.
+ */
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/kvm_para.h>
+#include <asm/msr-index.h>
+#include <asm/tlbflush.h>
+#include <linux/user-return-notifier.h>
+
+#include "svm/exit.h"
+
+#define IOPM_SIZE	(3 * PAGE_SIZE)	/* 65,536 ports and three bits of overhang (APM vol. 2, 15.10.1) */
+#define MSRPM_SIZE	(2 * PAGE_SIZE)	/* APM vol. 2, 15.11 */
+
+static void *iopm, *msrpm;		/* constant after load, shared by all vCPUs */
+
+static const u32 passthrough[] = {
+	MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
+	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
+};
+
+/* Two bits an MSR, read then write; three ranges of 8,192 MSRs, 2 KiB each. */
+static void msrpm_pass(u32 msr)
+{
+	static const u32 base[] = { 0, 0xc0000000, 0xc0010000 };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(base); i++) {
+		if (msr - base[i] >= 0x2000)
+			continue;
+		__clear_bit(i * 0x4000 + 2 * (msr - base[i]), msrpm);
+		__clear_bit(i * 0x4000 + 2 * (msr - base[i]) + 1, msrpm);
+	}
+}
+
+int msr_maps_init(void)
+{
+	unsigned int i;
+
+	iopm = alloc_pages_exact(IOPM_SIZE, GFP_KERNEL);
+	msrpm = alloc_pages_exact(MSRPM_SIZE, GFP_KERNEL);
+	if (!iopm || !msrpm) {
+		msr_maps_exit();
+		return -ENOMEM;
+	}
+	memset(iopm, 0xff, IOPM_SIZE);
+	memset(msrpm, 0xff, MSRPM_SIZE);
+	for (i = 0; i < ARRAY_SIZE(passthrough); i++)
+		msrpm_pass(passthrough[i]);
+	if (svm_caps.v_spec_ctrl)
+		msrpm_pass(MSR_IA32_SPEC_CTRL);
+	return 0;
+}
+
+void msr_maps_exit(void)
+{
+	if (iopm)
+		free_pages_exact(iopm, IOPM_SIZE);
+	if (msrpm)
+		free_pages_exact(msrpm, MSRPM_SIZE);
+}
+
+void msr_setup_vmcb(struct vcpu *v)
+{
+	v->vmcb->control.iopm_base_pa = __sme_set(virt_to_phys(iopm));
+	v->vmcb->control.msrpm_base_pa = __sme_set(virt_to_phys(msrpm));
+}
+
+#define MISC_ENABLE_FAST_STRING	BIT_ULL(0)
+#define MTRR_CAP		(8 | BIT(8) | BIT(10))	/* 8 variable ranges, fixed ranges, WC */
+#define PAT_RESET		0x0007040600070406ull
+#define MCG_CTL_P		BIT_ULL(8)
+#define MCG_SER_P		BIT_ULL(24)
+#define MAX_MCE_BANKS		32
+#define HWCR_WRITABLE		(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8) | BIT_ULL(18) | BIT_ULL(24))
+#define EFER_WRITABLE		(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR)
+
+/** msr_reset() - values after RESET# (APM vol. 2, 14.1.3). */
+void msr_reset(struct vcpu *v)
+{
+	v->misc_enable = MISC_ENABLE_FAST_STRING;
+	v->vmcb->save.g_pat = PAT_RESET;
+	v->patch_level = 0x01000065;
+	v->spec_ctrl = 0;
+	v->hwcr = 0;
+	v->kvmclock_msr = 0;
+	v->wall_clock_msr = 0;
+	v->mtrr_deftype = 0;
+	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
+	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
+}
+
+/* --- TSC_AUX: swapped once and put back at the return to userspace, like KVM's user-return MSRs --- */
+
+struct tsc_aux_cpu {
+	struct user_return_notifier urn;
+	bool registered;
+	u64 host, current_value;
+};
+static DEFINE_PER_CPU(struct tsc_aux_cpu, tsc_aux_cpu);
+
+static void tsc_aux_restore(struct tsc_aux_cpu *t)
+{
+	t->registered = false;
+	user_return_notifier_unregister(&t->urn);
+	if (t->current_value != t->host)
+		wrmsrq(MSR_TSC_AUX, t->host);
+}
+
+static void tsc_aux_user_return(struct user_return_notifier *urn)
+{
+	struct tsc_aux_cpu *t = container_of(urn, struct tsc_aux_cpu, urn);
+	unsigned long flags;
+
+	/* tsc_aux_cpu_exit() may come by IPI. */
+	local_irq_save(flags);
+	if (t->registered)
+		tsc_aux_restore(t);
+	local_irq_restore(flags);
+}
+
+/** tsc_aux_enter() - load the guest's TSC_AUX for a stay, if RDTSCP is the guest's to use. Preemption is off. */
+void tsc_aux_enter(struct vcpu *v)
+{
+	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
+	unsigned long flags;
+
+	if (!(v->features & GF_RDTSCP))
+		return;
+	if (likely(t->registered && t->current_value == v->tsc_aux))
+		return;
+	local_irq_save(flags);
+	if (!t->registered) {
+		rdmsrq(MSR_TSC_AUX, t->host);
+		t->current_value = t->host;
+		t->urn.on_user_return = tsc_aux_user_return;
+		user_return_notifier_register(&t->urn);
+		t->registered = true;
+	}
+	if (t->current_value != v->tsc_aux) {
+		wrmsrq(MSR_TSC_AUX, v->tsc_aux);
+		t->current_value = v->tsc_aux;
+	}
+	local_irq_restore(flags);
+}
+
+/** tsc_aux_cpu_exit() - SVM goes off on this CPU: leave nothing behind. Interrupts are off. */
+void tsc_aux_cpu_exit(void)
+{
+	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
+
+	if (t->registered)
+		tsc_aux_restore(t);
+}
+
+/* --- lists for userspace --- */
+
+static const u32 msr_list[] = {
+	MSR_IA32_TSC, MSR_IA32_APICBASE, MSR_IA32_TSC_ADJUST,
+	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
+	MSR_IA32_CR_PAT, MSR_IA32_TSC_DEADLINE, MSR_IA32_MISC_ENABLE, MSR_IA32_SPEC_CTRL,
+	MSR_IA32_MCG_CAP, MSR_IA32_MCG_STATUS, MSR_IA32_MCG_CTL,
+	MSR_MTRRdefType,
+	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
+	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
+	MSR_K7_HWCR, MSR_VM_HSAVE_PA, MSR_AMD64_PATCH_LEVEL,
+	MSR_KVM_WALL_CLOCK, MSR_KVM_SYSTEM_TIME, MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW,
+};
+
+static const u32 feature_msr_list[] = { MSR_AMD64_DE_CFG, MSR_AMD64_PATCH_LEVEL };
+
+/** svm_msr_list() - KVM_GET_MSR_INDEX_LIST. */
+const u32 *svm_msr_list(unsigned int *nr)
+{
+	*nr = ARRAY_SIZE(msr_list);
+	return msr_list;
+}
+
+/** svm_feature_msr_list() - KVM_GET_MSR_FEATURE_INDEX_LIST. */
+const u32 *svm_feature_msr_list(unsigned int *nr)
+{
+	*nr = ARRAY_SIZE(feature_msr_list);
+	return feature_msr_list;
+}
+
+#define DE_CFG_LFENCE_SERIALIZE	BIT_ULL(1)
+
+/** svm_get_feature_msr() - KVM_GET_MSRS on the system fd. 0 or -EINVAL. */
+int svm_get_feature_msr(u32 index, u64 *data)
+{
+	switch (index) {
+	case MSR_AMD64_DE_CFG:
+		*data = boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? DE_CFG_LFENCE_SERIALIZE : 0;
+		return 0;
+	case MSR_AMD64_PATCH_LEVEL:
+		*data = boot_cpu_data.microcode;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* --- validity --- */
+
+static bool pat_valid(u64 pat)
+{
+	int i;
+
+	for (i = 0; i < 8; i++, pat >>= 8) {
+		u8 type = pat;
+
+		if (type > 7 || type == 2 || type == 3)
+			return false;
+	}
+	return true;
+}
+
+static bool mtrr_type_valid(u8 type)
+{
+	return type == 0 || type == 1 || (type >= 4 && type <= 6);
+}
+
+static bool canonical(u64 addr)
+{
+	return (u64)((s64)(addr << 16) >> 16) == addr;
+}
+
+/** efer_valid() - may the guest have this EFER? Userspace may also set LMA. */
+static bool efer_valid(struct vcpu *v, u64 efer, bool host)
+{
+	if (efer & ~(u64)EFER_WRITABLE)
+		return false;
+	if (host)
+		return true;
+	if ((efer & EFER_NX) && !(v->features & GF_NX))
+		return false;
+	if ((efer & (EFER_LME | EFER_LMA)) && !(v->features & GF_LM))
+		return false;
+	if ((efer & EFER_FFXSR) && !(v->features & GF_FFXSR))
+		return false;
+	if ((efer & EFER_SCE) && !(v->features & GF_SCE))
+		return false;
+	/* LME can't change while paging is on (APM vol. 2, 3.1.7). */
+	return !((efer ^ v->vmcb->save.efer) & EFER_LME) || !(v->vmcb->save.cr0 & X86_CR0_PG);
+}
+
+static int set_efer(struct vcpu *v, u64 efer, bool host)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+
+	if (!efer_valid(v, efer, host))
+		return -EINVAL;
+	if (!host)
+		efer = (efer & ~(u64)EFER_LMA) | (s->efer & EFER_LMA);
+	if ((efer ^ s->efer) & EFER_NX)
+		set_bit(REQ_TLB_FLUSH, &v->requests);
+	s->efer = efer | EFER_SVME;
+	vmcb_dirty(v, CLEAN_CR);
+	return 0;
+}
+
+/* --- MTRRs: kept for the guest's own reading; nested paging takes the memory type from PAT --- */
+
+static u64 *mtrr_fixed_slot(struct vcpu *v, u32 index)
+{
+	switch (index) {
+	case MSR_MTRRfix64K_00000:
+		return &v->mtrr_fixed[0];
+	case MSR_MTRRfix16K_80000:
+	case MSR_MTRRfix16K_A0000:
+		return &v->mtrr_fixed[1 + index - MSR_MTRRfix16K_80000];
+	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
+		return &v->mtrr_fixed[3 + index - MSR_MTRRfix4K_C0000];
+	default:
+		return NULL;
+	}
+}
+
+static int mtrr_set(struct vcpu *v, u32 index, u64 data)
+{
+	u64 *fixed = mtrr_fixed_slot(v, index);
+	u64 reserved = ~0ull << v->maxphyaddr;
+	int i;
+
+	if (fixed) {
+		for (i = 0; i < 8; i++)
+			if (!mtrr_type_valid(data >> (8 * i)))
+				return -EINVAL;
+		*fixed = data;
+	} else if (index == MSR_MTRRdefType) {
+		if (data & ~0xcffull || !mtrr_type_valid(data & 0xff))
+			return -EINVAL;
+		v->mtrr_deftype = data;
+	} else {
+		if (data & (reserved | (index & 1 ? 0x7ffull : 0xf00ull)) ||
+		    (!(index & 1) && !mtrr_type_valid(data & 0xff)))
+			return -EINVAL;
+		v->mtrr_var[array_index_nospec(index - 0x200, 16)] = data;
+	}
+	return 0;
+}
+
+static u64 mtrr_get(struct vcpu *v, u32 index)
+{
+	u64 *fixed = mtrr_fixed_slot(v, index);
+
+	if (fixed)
+		return *fixed;
+	if (index == MSR_MTRRdefType)
+		return v->mtrr_deftype;
+	return v->mtrr_var[array_index_nospec(index - 0x200, 16)];
+}
+
+/* --- machine-check banks --- */
+
+static bool mce_bank(struct vcpu *v, u32 index, unsigned int *slot)
+{
+	unsigned int banks = v->mcg_cap & 0xff;
+
+	if (index < MSR_IA32_MC0_CTL || index >= MSR_IA32_MC0_CTL + 4 * banks)
+		return false;
+	*slot = array_index_nospec(index - MSR_IA32_MC0_CTL, 4 * MAX_MCE_BANKS);
+	return true;
+}
+
+static int mce_set(struct vcpu *v, unsigned int slot, u64 data, bool host)
+{
+	/* A guest clears a status; it writes others only with HWCR.McStatusWrEn (APM vol. 2, 9.3.2). */
+	if ((slot & 3) == 0 && data && data != ~0ull && data != (~0ull & ~BIT_ULL(10)))
+		return -EINVAL;
+	if ((slot & 3) == 1 && data && !host && !(v->hwcr & BIT_ULL(18)))
+		return -EINVAL;
+	v->mce_banks[slot] = data;
+	return 0;
+}
+
+/** svm_mce_cap_supported() - KVM_X86_GET_MCE_CAP_SUPPORTED. */
+u64 svm_mce_cap_supported(void)
+{
+	return MCG_CTL_P | MCG_SER_P;
+}
+
+/** svm_setup_mce() - KVM_X86_SETUP_MCE. -EINVAL for unknown bits or a number of banks not in 1..32. */
+int svm_setup_mce(struct vcpu *v, u64 mcg_cap)
+{
+	unsigned int banks = mcg_cap & 0xff, i;
+
+	if (!banks || banks > MAX_MCE_BANKS || mcg_cap & ~(svm_mce_cap_supported() | 0xff))
+		return -EINVAL;
+	v->mcg_cap = mcg_cap;
+	if (mcg_cap & MCG_CTL_P)
+		v->mcg_ctl = ~0ull;
+	for (i = 0; i < banks; i++)
+		v->mce_banks[4 * i] = ~0ull;
+	return 0;
+}
+
+#define MCI_STATUS_VALID	BIT_ULL(63)
+#define MCI_STATUS_OVERFLOW	BIT_ULL(62)
+#define MCI_STATUS_UNCORRECTED	BIT_ULL(61)
+#define MCG_STATUS_IN_PROGRESS	BIT_ULL(2)
+
+/** svm_set_mce() - KVM_X86_SET_MCE: log an error into a bank and, if uncorrected, raise #MC. */
+int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m)
+{
+	unsigned int banks = v->mcg_cap & 0xff;
+	u64 *bank;
+
+	if (m->bank >= banks || !(m->status & MCI_STATUS_VALID))
+		return -EINVAL;
+	bank = &v->mce_banks[4 * array_index_nospec(m->bank, MAX_MCE_BANKS)];
+	/* Disabled reporting drops the error. */
+	if (((m->status & MCI_STATUS_UNCORRECTED) && (v->mcg_cap & MCG_CTL_P) &&
+	     v->mcg_ctl != ~0ull) || ((m->status & MCI_STATUS_UNCORRECTED) && bank[0] != ~0ull))
+		return 0;
+	if (m->status & MCI_STATUS_UNCORRECTED) {
+		if ((v->mcg_status & MCG_STATUS_IN_PROGRESS) ||
+		    !(v->vmcb->save.cr4 & X86_CR4_MCE)) {
+			vcpu_request(v, REQ_TRIPLE_FAULT);
+			return 0;
+		}
+		bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
+		v->mcg_status = m->mcg_status;
+		bank[2] = m->addr;
+		bank[3] = m->misc;
+		raise(v, X86_TRAP_MC);
+	} else if (!(bank[1] & MCI_STATUS_VALID) || !(bank[1] & MCI_STATUS_UNCORRECTED)) {
+		bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
+		bank[2] = m->addr;
+		bank[3] = m->misc;
+	} else {
+		bank[1] |= MCI_STATUS_OVERFLOW;
+	}
+	return 0;
+}
+
+/* --- read and write --- */
+
+static u64 apic_base(struct vcpu *v)
+{
+	if (v->apic)
+		return v->apic->base;
+	return v->apic_base;
+}
+
+/** svm_apic_base() - the APIC_BASE MSR, for kvm_run and KVM_GET_SREGS. */
+u64 svm_apic_base(struct vcpu *v)
+{
+	return apic_base(v);
+}
+
+/** svm_set_apic_base() - its counterpart. 0 or -EINVAL. */
+int svm_set_apic_base(struct vcpu *v, u64 data, bool host)
+{
+	if (v->apic) {
+		v->check_events = true;
+		return lapic_set_base(v->apic, data, host);
+	}
+	if (data & (~0ull << v->maxphyaddr | 0x2ff) || (data & BIT(10) && !(data & BIT(11))))
+		return -EINVAL;
+	v->apic_base = data;
+	return 0;
+}
+
+/**
+ * svm_get_msr() - read a guest MSR.
+ * @host: for KVM_GET_MSRS rather than RDMSR
+ *
+ * Return: 0, or -EINVAL for one that the guest does not have.
+ */
+int svm_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+	unsigned int slot;
+
+	switch (index) {
+	case MSR_IA32_TSC:
+		*data = guest_tsc(v);
+		break;
+	case MSR_IA32_APICBASE:
+		*data = apic_base(v);
+		break;
+	case MSR_EFER:
+		*data = guest_efer(v);
+		break;
+	case MSR_STAR:
+		*data = s->star;
+		break;
+	case MSR_LSTAR:
+		*data = s->lstar;
+		break;
+	case MSR_CSTAR:
+		*data = s->cstar;
+		break;
+	case MSR_SYSCALL_MASK:
+		*data = s->sfmask;
+		break;
+	case MSR_FS_BASE:
+		*data = s->fs.base;
+		break;
+	case MSR_GS_BASE:
+		*data = s->gs.base;
+		break;
+	case MSR_KERNEL_GS_BASE:
+		*data = s->kernel_gs_base;
+		break;
+	case MSR_IA32_SYSENTER_CS:
+		*data = s->sysenter_cs;
+		break;
+	case MSR_IA32_SYSENTER_ESP:
+		*data = s->sysenter_esp;
+		break;
+	case MSR_IA32_SYSENTER_EIP:
+		*data = s->sysenter_eip;
+		break;
+	case MSR_IA32_CR_PAT:
+		*data = s->g_pat;
+		break;
+	case MSR_TSC_AUX:
+		if (!host && !(v->features & GF_RDTSCP))
+			return -EINVAL;
+		*data = v->tsc_aux;
+		break;
+	case MSR_IA32_TSC_ADJUST:
+		if (!host && !(v->features & GF_TSC_ADJUST))
+			return -EINVAL;
+		*data = v->tsc_adjust;
+		break;
+	case MSR_IA32_TSC_DEADLINE:
+		if (!v->apic) {
+			*data = 0;
+			return host ? 0 : -EINVAL;
+		}
+		return lapic_msr_read(v->apic, index, data);
+	case MSR_IA32_MISC_ENABLE:
+		*data = v->misc_enable;
+		break;
+	case MSR_IA32_SPEC_CTRL:
+		if (!host && !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))
+			return -EINVAL;
+		*data = svm_caps.v_spec_ctrl ? s->spec_ctrl : v->spec_ctrl;
+		break;
+	case MSR_MTRRcap:
+		*data = MTRR_CAP;
+		break;
+	case 0x200 ... 0x20f:
+	case MSR_MTRRfix64K_00000:
+	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
+	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
+	case MSR_MTRRdefType:
+		*data = mtrr_get(v, index);
+		break;
+	case MSR_IA32_MCG_CAP:
+		*data = v->mcg_cap;
+		break;
+	case MSR_IA32_MCG_STATUS:
+		*data = v->mcg_status;
+		break;
+	case MSR_IA32_MCG_CTL:
+		if (!host && !(v->mcg_cap & MCG_CTL_P))
+			return -EINVAL;
+		*data = v->mcg_ctl;
+		break;
+	case MSR_K7_HWCR:
+		*data = v->hwcr;
+		break;
+	case MSR_AMD64_PATCH_LEVEL:
+		*data = v->patch_level;
+		break;
+	case MSR_AMD64_DE_CFG:
+		return svm_get_feature_msr(index, data);
+	case MSR_VM_HSAVE_PA:
+		if (!host)
+			return -EINVAL;
+		*data = 0;
+		break;
+	case MSR_VM_CR:
+		*data = BIT_ULL(3) | BIT_ULL(4);	/* SVM is disabled and locked for guests */
+		break;
+	case MSR_AMD64_SYSCFG:		/* no memory encryption, no TOM2: what Linux probes for */
+	case MSR_AMD64_OSVW_ID_LENGTH:
+	case MSR_AMD64_OSVW_STATUS:
+	case MSR_K8_INT_PENDING_MSG:
+	case MSR_AMD64_NB_CFG:
+	case MSR_FAM10H_MMIO_CONF_BASE:
+	case MSR_IA32_DEBUGCTLMSR:
+	case MSR_IA32_LASTBRANCHFROMIP:
+	case MSR_IA32_LASTBRANCHTOIP:
+		*data = 0;
+		break;
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		if (!host && !(v->features & (index == MSR_KVM_WALL_CLOCK ? GF_KVMCLOCK :
+									   GF_KVMCLOCK2)))
+			return -EINVAL;
+		*data = v->wall_clock_msr;
+		break;
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		if (!host && !(v->features & (index == MSR_KVM_SYSTEM_TIME ? GF_KVMCLOCK :
+									    GF_KVMCLOCK2)))
+			return -EINVAL;
+		*data = v->kvmclock_msr;
+		break;
+	case 0x800 ... 0x8ff:
+		if (!v->apic)
+			return -EINVAL;
+		return lapic_msr_read(v->apic, index, data);
+	default:
+		if (!mce_bank(v, index, &slot))
+			return -EINVAL;
+		*data = v->mce_banks[slot];
+	}
+	return 0;
+}
+
+/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
+static int set_base(u64 *field, u64 data)
+{
+	if (!canonical(data))
+		return -EINVAL;
+	*field = data;
+	return 0;
+}
+
+/**
+ * svm_set_msr() - write a guest MSR.
+ * @host: for KVM_SET_MSRS rather than WRMSR
+ *
+ * Return: 0, or -EINVAL (a guest's WRMSR is #GP) with nothing changed.
+ */
+int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+	unsigned int slot;
+
+	switch (index) {
+	case MSR_IA32_TSC:
+		return tsc_write(v, data, host);
+	case MSR_IA32_APICBASE:
+		return svm_set_apic_base(v, data, host);
+	case MSR_EFER:
+		return set_efer(v, data, host);
+	case MSR_STAR:
+		s->star = data;
+		return 0;
+	case MSR_LSTAR:
+		return set_base(&s->lstar, data);
+	case MSR_CSTAR:
+		return set_base(&s->cstar, data);
+	case MSR_SYSCALL_MASK:
+		s->sfmask = (u32)data;
+		return 0;
+	case MSR_FS_BASE:
+		return set_base(&s->fs.base, data);
+	case MSR_GS_BASE:
+		return set_base(&s->gs.base, data);
+	case MSR_KERNEL_GS_BASE:
+		return set_base(&s->kernel_gs_base, data);
+	case MSR_IA32_SYSENTER_CS:
+		s->sysenter_cs = data;
+		return 0;
+	case MSR_IA32_SYSENTER_ESP:
+		return set_base(&s->sysenter_esp, data);
+	case MSR_IA32_SYSENTER_EIP:
+		return set_base(&s->sysenter_eip, data);
+	case MSR_IA32_CR_PAT:
+		if (!pat_valid(data))
+			return -EINVAL;
+		s->g_pat = data;
+		vmcb_dirty(v, CLEAN_NP);
+		return 0;
+	case MSR_TSC_AUX:
+		if ((!host && !(v->features & GF_RDTSCP)) || data >> 32)
+			return -EINVAL;
+		v->tsc_aux = data;
+		set_bit(REQ_KICK, &v->requests);	/* loaded at the next stay */
+		return 0;
+	case MSR_IA32_TSC_ADJUST:
+		if (!host && !(v->features & GF_TSC_ADJUST))
+			return -EINVAL;
+		if (!host)
+			tsc_set_offset(v, v->tsc_offset + data - v->tsc_adjust);
+		v->tsc_adjust = data;
+		return 0;
+	case MSR_IA32_TSC_DEADLINE:
+		if (!v->apic)
+			return host && !data ? 0 : -EINVAL;
+		return lapic_msr_write(v->apic, index, data);
+	case MSR_IA32_MISC_ENABLE:
+		v->misc_enable = data;
+		return 0;
+	case MSR_IA32_SPEC_CTRL:
+		if (data & ~7ull || (!host && ((data & 1 && !(v->features & GF_SPEC_CTRL)) ||
+					       (data & 2 && !(v->features & GF_STIBP)) ||
+					       (data & 4 && !(v->features & GF_SSBD)) ||
+					       !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))))
+			return -EINVAL;
+		if (svm_caps.v_spec_ctrl)
+			s->spec_ctrl = data;
+		else
+			v->spec_ctrl = data;
+		return 0;
+	case MSR_IA32_PRED_CMD:
+		if (data & ~1ull || (!host && !(v->features & (GF_SPEC_CTRL | GF_IBPB))))
+			return -EINVAL;
+		if (data && !host && boot_cpu_has(X86_FEATURE_IBPB))
+			wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+		return 0;
+	case 0x200 ... 0x20f:
+	case MSR_MTRRfix64K_00000:
+	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
+	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
+	case MSR_MTRRdefType:
+		return mtrr_set(v, index, data);
+	case MSR_IA32_MCG_STATUS:
+		v->mcg_status = data;
+		return 0;
+	case MSR_IA32_MCG_CTL:
+		if (!(v->mcg_cap & MCG_CTL_P) || (data && data != ~0ull))
+			return host && !data ? 0 : -EINVAL;
+		v->mcg_ctl = data;
+		return 0;
+	case MSR_IA32_MCG_CAP:
+		return host && data == v->mcg_cap ? 0 : -EINVAL;
+	case MSR_K7_HWCR:
+		/* Bits 3, 6, 8 (cache and TLB work-arounds) have no effect on a guest; Linux sets them. */
+		if (data & ~HWCR_WRITABLE)
+			return -EINVAL;
+		v->hwcr = data & ~(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8));
+		return 0;
+	case MSR_AMD64_PATCH_LEVEL:
+		if (!host)
+			return -EINVAL;
+		v->patch_level = data;
+		return 0;
+	case MSR_AMD64_DE_CFG: {
+		u64 have;
+
+		svm_get_feature_msr(index, &have);
+		return data & ~have ? -EINVAL : 0;
+	}
+	case MSR_VM_HSAVE_PA:
+		return host && !data ? 0 : -EINVAL;
+	case MSR_IA32_DEBUGCTLMSR:	/* no LBR and no BTF for guests */
+		return data ? -EINVAL : 0;
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_SYSTEM_TIME:
+		if (!host && !(v->features & GF_KVMCLOCK))
+			return -EINVAL;
+		return clock_write_msr(v, index, data);
+	case MSR_KVM_WALL_CLOCK_NEW:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		if (!host && !(v->features & GF_KVMCLOCK2))
+			return -EINVAL;
+		return clock_write_msr(v, index, data);
+	case 0x800 ... 0x8ff:
+		if (!v->apic)
+			return -EINVAL;
+		v->check_events = true;
+		return lapic_msr_write(v->apic, index, data);
+	default:
+		if (!mce_bank(v, index, &slot))
+			return -EINVAL;
+		return mce_set(v, slot, data, host);
+	}
+}
+
+/* These sleep: the wall clock and kvmclock pages are written at once. */
+static bool msr_write_sleeps(u32 index)
+{
+	return index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW ||
+	       index == MSR_KVM_SYSTEM_TIME || index == MSR_KVM_SYSTEM_TIME_NEW;
+}
+
+/** exit_msr() - EXITINFO1 is 0 for RDMSR, 1 for WRMSR (APM vol. 2, 15.11). */
+enum vcpu_next exit_msr(struct vcpu *v)
+{
+	bool write = v->vmcb->control.exit_info_1;
+	u32 index = v->regs[REG_RCX];
+	enum vcpu_next next;
+	u64 data, rip = v->vmcb->save.rip;
+	int r;
+
+	if (write && msr_write_sleeps(index) && !v->can_sleep)
+		return NEXT_SLEEP;
+	/* Length first: a write must not happen twice because the code page needs sleeping for. */
+	next = insn_skip(v, write ? 0x300f : 0x320f);
+	if (next != NEXT_GUEST)
+		return next;
+	if (write) {
+		r = svm_set_msr(v, index, reg_read_edx_eax(v), false);
+	} else {
+		r = svm_get_msr(v, index, &data, false);
+		if (!r)
+			reg_write_edx_eax(v, data);
+	}
+	if (r) {
+		v->vmcb->save.rip = rip;
+		raise_error(v, X86_TRAP_GP, 0);
+	}
+	return NEXT_GUEST;
+}

@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The run loop. The outer loop is preemptible: it takes requests, sleeps in HLT, faults memory in, returns to
+ * userspace. The inner loop (a "stay") has preemption off and the guest's FPU and debug registers loaded; exits that
+ * need nothing else go straight back into the guest.
+ */
+#include <linux/sched/signal.h>
+#include <linux/task_work.h>
+#include <asm/debugreg.h>
+
+#include "compat/entry.h"
+#include "svm/exit.h"
+#include "svm/fpu.h"
+
+/* --- kicks --- */
+
+/**
+ * vcpu_kick() - make a vCPU leave the guest, or wake it from HLT.
+ *
+ * Any context. v->mode is VCPU_IN_GUEST for the whole stay, not only around VMRUN, so the vCPU needs no barrier at each entry: with
+ * GIF=0 it looks at v->requests, and an IPI sent later than that look is still pending at VMRUN and exits at once.
+ */
+void vcpu_kick(struct vcpu *v)
+{
+	int cpu;
+
+	rcuwait_wake_up(&v->wait);
+	smp_mb();	/* request bits before v->mode; pairs with smp_store_mb() in stay_begin() */
+	if (READ_ONCE(v->mode) != VCPU_IN_GUEST)
+		return;
+	cpu = READ_ONCE(v->cpu);
+	preempt_disable();
+	if (cpu != smp_processor_id() && cpu_online(cpu))
+		smp_send_reschedule(cpu);
+	preempt_enable();
+}
+
+/** vcpu_request() - leave a note for the vCPU's thread and kick it. Any context. */
+void vcpu_request(struct vcpu *v, int req)
+{
+	set_bit(req, &v->requests);
+	vcpu_kick(v);
+}
+
+/* --- one stay --- */
+
+#define STAY_ENDS_TIF	(_TIF_NEED_RESCHED | COMPAT_TIF_NEED_RESCHED_LAZY | _TIF_SIGPENDING | \
+			 _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
+
+/*
+ * TIF_NOTIFY_RESUME is also set by each preemption of a task that uses rseq (all of them, with current C libraries),
+ * which can wait for the real return to userspace. Work queued by others cannot.
+ */
+static bool resume_work_pending(void)
+{
+#ifdef CONFIG_MEMCG
+	if (current->memcg_nr_pages_over_high)
+		return true;
+#endif
+	return task_work_pending(current);
+}
+
+static bool stay_must_end(unsigned long flags)
+{
+	if (likely(!(flags & STAY_ENDS_TIF)))
+		return false;
+	return flags & STAY_ENDS_TIF & ~(unsigned long)_TIF_NOTIFY_RESUME || resume_work_pending();
+}
+
+static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
+{
+	struct svm_cpu *sc;
+
+	preempt_disable();
+	sc = this_cpu_ptr(&svm_cpu);
+	*pcpu = sc;
+	if (unlikely(!sc->enabled)) {
+		preempt_enable();
+		return false;
+	}
+	v->cpu = smp_processor_id();
+	if (sc->last_vcpu != v) {
+		/* Another guest's branch predictions must not steer this one. */
+		if (sc->last_vcpu)
+			compat_vcpu_switch_ibpb();
+		sc->last_vcpu = v;
+		v->vmcb->control.clean = 0;
+	}
+	if (unlikely(svm_caps.snp_host))
+		wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
+	asid_prepare(v, sc);
+	tsc_aux_enter(v);
+	smp_store_mb(v->mode, VCPU_IN_GUEST);	/* pairs with vcpu_kick() */
+	fpu_load(v);
+	/* FS, GS, TR, LDTR and the syscall MSRs stay as they are while this task runs with preemption off. */
+	vmsave(sc->host_vmcb_pa);
+	compat_guest_enter();
+	return true;
+}
+
+static void stay_end(struct vcpu *v)
+{
+	compat_guest_exit();
+	fpu_store(v);
+	WRITE_ONCE(v->mode, VCPU_OUTSIDE);
+	/* The next return to userspace must not take the guest's branch predictions with it (VMSCAPE). */
+	compat_ibpb_exit_to_user();
+	preempt_enable();
+}
+
+/*
+ * Breakpoint addresses are swapped only where the guest has breakpoints enabled. #VMEXIT leaves DR7 with all of them
+ * disabled (APM vol. 2, 15.6), so the host's DR7 is put back where it has any.
+ */
+static void dr_swap_in(struct vcpu *v, unsigned long *host)
+{
+	get_debugreg(host[0], 0);
+	get_debugreg(host[1], 1);
+	get_debugreg(host[2], 2);
+	get_debugreg(host[3], 3);
+	set_debugreg(v->dr[0], 0);
+	set_debugreg(v->dr[1], 1);
+	set_debugreg(v->dr[2], 2);
+	set_debugreg(v->dr[3], 3);
+}
+
+static void dr_swap_out(const unsigned long *host)
+{
+	set_debugreg(host[0], 0);
+	set_debugreg(host[1], 1);
+	set_debugreg(host[2], 2);
+	set_debugreg(host[3], 3);
+}
+
+static inline bool guest_breakpoints(const struct vcpu *v)
+{
+	return v->vmcb->save.dr7 & 0xff;
+}
+
+/* GIF=0. Context tracking only matters on nohz_full CPUs; elsewhere the stay as a whole was noted to RCU. */
+static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
+{
+	u64 host_spec = 0, guest_spec = 0;
+	bool tracking = context_tracking_enabled_this_cpu();
+	bool swap_dr = unlikely(guest_breakpoints(v));
+	unsigned long host_dr[4];
+	u64 host_xcr0 = 0;
+	int r;
+
+	if (svm_caps.spec_ctrl) {
+		host_spec = this_cpu_read(x86_spec_ctrl_current);
+		guest_spec = v->spec_ctrl | host_spec;
+	}
+	if (likely(svm_caps.xcr0)) {
+		host_xcr0 = svm_caps.host_xcr0;
+		if (unlikely(v->xcr0 != host_xcr0))
+			xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
+	}
+	if (unlikely(swap_dr))
+		dr_swap_in(v, host_dr);
+	if (unlikely(tracking))
+		compat_context_enter();
+	r = svm_enter(v, v->vmcb_pa, sc->host_vmcb_pa, guest_spec, host_spec);
+	if (unlikely(tracking))
+		compat_context_exit();
+	if (unlikely(swap_dr))
+		dr_swap_out(host_dr);
+	if (unlikely(this_cpu_read(cpu_dr7))) {
+		set_debugreg(DR6_RESERVED, 6);
+		set_debugreg(this_cpu_read(cpu_dr7), 7);
+	}
+	if (host_xcr0 && unlikely(v->xcr0 != host_xcr0))
+		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
+	return r;
+}
+
+/* Requests that the inner loop serves itself. */
+static bool take_event_request(struct vcpu *v)
+{
+	if (READ_ONCE(v->requests) & ~BIT(REQ_EVENT) || (v->apic && READ_ONCE(v->apic->events)))
+		return false;
+	clear_bit(REQ_EVENT, &v->requests);
+	smp_mb__after_atomic();		/* before the look at what is pending */
+	v->check_events = true;
+	return true;
+}
+
+/**
+ * stay() - run the guest until an exit needs more than the inner loop can give.
+ *
+ * Context: preemptible on entry and exit; the SRCU read lock of the memory slots is held.
+ */
+static enum vcpu_next stay(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+	enum vcpu_next next;
+	struct svm_cpu *sc;
+	int r;
+
+	if (unlikely(!stay_begin(v, &sc)))
+		return vcpu_fail(v, -EIO);
+	if (unlikely(test_and_clear_bit(REQ_TLB_FLUSH, &v->requests)))
+		asid_flush(v, sc);
+	v->can_sleep = false;
+	v->check_events = true;
+	do {
+		if (unlikely(v->check_events))
+			events_inject(v);
+		clgi();
+		if (unlikely(READ_ONCE(v->requests))) {
+			stgi();
+			next = take_event_request(v) ? NEXT_GUEST : NEXT_OUTER;
+			continue;
+		}
+		if (unlikely(stay_must_end(read_thread_flags()))) {
+			stgi();
+			next = NEXT_OUTER;
+			break;
+		}
+		r = enter_guest(v, sc);
+		stgi();
+		if (unlikely(r)) {
+			next = vcpu_fail(v, -EIO);
+			break;
+		}
+		if (c->exit_code != VMEXIT_INVALID) {
+			c->tlb_control = TLB_CONTROL_NOTHING;
+			if (svm_caps.clean)
+				c->clean = CLEAN_ALL & ~CLEAN_CR2;
+		}
+		v->stat_exits++;
+		if (unlikely(v->injecting || (c->exit_int_info & EVENT_VALID)))
+			events_after_exit(v);
+		if (unlikely((c->int_ctl & INT_CTL_V_TPR_MASK) != v->vtpr)) {
+			v->vtpr = c->int_ctl & INT_CTL_V_TPR_MASK;
+			if (v->apic)
+				lapic_set_cr8(v->apic, v->vtpr);
+			else
+				v->cr8 = v->vtpr;
+			v->check_events = true;
+		}
+		next = vcpu_handle_exit(v);
+	} while (next == NEXT_GUEST);
+	/* What was put into EVENTINJ but not entered with is still queued as injected. */
+	if (v->injecting) {
+		v->injecting = false;
+		c->event_inj = 0;
+	}
+	stay_end(v);
+	return next;
+}
+
+/* --- the outer loop --- */
+
+static bool halted(const struct vcpu *v)
+{
+	return v->mp_state == KVM_MP_STATE_HALTED;
+}
+
+/* Sleeps until something is pending for the vCPU, or a signal. */
+static void block(struct vcpu *v)
+{
+	prepare_to_rcuwait(&v->wait);
+	for (;;) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (signal_pending(current) || READ_ONCE(v->run->COMPAT_IMMEDIATE_EXIT))
+			break;
+		if (halted(v) ? events_pending(v) :
+		    (READ_ONCE(v->requests) & ~(BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT))) ||
+		     (v->apic && READ_ONCE(v->apic->events)))
+			break;
+		schedule();
+	}
+	finish_rcuwait(&v->wait);
+}
+
+/* Takes what others left in v->requests, all but what the stay itself serves. */
+static enum vcpu_next serve_requests(struct vcpu *v)
+{
+	if (test_and_clear_bit(REQ_VM_DEAD, &v->requests))
+		return vcpu_fail(v, -EIO);
+	clear_bit(REQ_KICK, &v->requests);
+	if (test_and_clear_bit(REQ_CLOCK, &v->requests))
+		clock_update(v);
+	if (test_and_clear_bit(REQ_EVENT, &v->requests)) {
+		smp_mb__after_atomic();
+		v->check_events = true;
+	}
+	vcpu_apic_events(v);
+	if (test_and_clear_bit(REQ_TRIPLE_FAULT, &v->requests)) {
+		v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+		return NEXT_USER;
+	}
+	return NEXT_GUEST;
+}
+
+/* Does userspace want to inject, and could it now? Only without the in-kernel irqchip. */
+static bool user_can_inject(struct vcpu *v)
+{
+	return !v->apic && events_irq_allowed(v);
+}
+
+static enum vcpu_next run_once(struct vcpu *v)
+{
+	struct memory *mem = &v->vm->mem;
+	enum vcpu_next next;
+	int idx;
+
+	idx = srcu_read_lock(&mem->srcu);
+	next = stay(v);
+	if (next == NEXT_SLEEP) {
+		v->can_sleep = true;
+		next = vcpu_handle_exit(v);
+		if (next == NEXT_SLEEP)
+			next = NEXT_OUTER;
+	}
+	srcu_read_unlock(&mem->srcu, idx);
+	return next;
+}
+
+static enum vcpu_next outer_loop(struct vcpu *v)
+{
+	enum vcpu_next next;
+
+	for (;;) {
+		if (unlikely(READ_ONCE(v->requests)) || (v->apic && READ_ONCE(v->apic->events))) {
+			next = serve_requests(v);
+			if (next != NEXT_GUEST)
+				return next;
+		}
+		if (signal_pending(current)) {
+			v->run->exit_reason = KVM_EXIT_INTR;
+			return vcpu_fail(v, -EINTR);
+		}
+		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
+			if (!halted(v)) {
+				/* An AP before its SIPI: say so after each wake-up, as KVM does. */
+				return vcpu_fail(v, -EAGAIN);
+			}
+			if (events_pending(v)) {
+				v->mp_state = KVM_MP_STATE_RUNNABLE;
+			} else {
+				block(v);
+				continue;
+			}
+		}
+		if (v->user_window && user_can_inject(v)) {
+			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+			return NEXT_USER;
+		}
+		if (need_resched())
+			cond_resched();
+		if (test_thread_flag(TIF_NOTIFY_RESUME) && resume_work_pending()) {
+			/* It is done at the return to userspace: take the short way round. */
+			v->run->exit_reason = KVM_EXIT_INTR;
+			return vcpu_fail(v, -EINTR);
+		}
+		next = run_once(v);
+		if (next == NEXT_USER || next == NEXT_ERROR)
+			return next;
+	}
+}
+
+/* What userspace reads beside the exit itself. */
+static void fill_run_state(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	run->if_flag = !!(v->vmcb->save.rflags & X86_EFLAGS_IF);
+	run->flags = 0;
+	run->cr8 = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
+	run->apic_base = svm_apic_base(v);
+	run->ready_for_interrupt_injection = v->apic ? 1 : user_can_inject(v);
+}
+
+/**
+ * svm_vcpu_run() - KVM_RUN.
+ *
+ * Completes what userspace answered to the last exit, then runs until the next one.
+ *
+ * Context: sleeps; vcpu->mutex held, in the context of the VM's owner.
+ * Return: 0 with kvm_run filled; -EINTR (signal or immediate_exit), -EAGAIN (AP before SIPI), -EFAULT (host mapping forbids
+ * the access), -ENOMEM, -EIO (the VM or SVM on this CPU is gone).
+ */
+int svm_vcpu_run(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	enum vcpu_next next = NEXT_GUEST;
+
+	if (READ_ONCE(v->vm->dead))
+		return -EIO;
+	if (!v->apic) {
+		u64 cr8 = READ_ONCE(run->cr8);
+
+		if (cr8 > 15)
+			return -EINVAL;
+		v->cr8 = cr8;
+		v->user_window = READ_ONCE(run->request_interrupt_window);
+	}
+	v->error = 0;
+	if (unlikely(v->mp_state == KVM_MP_STATE_UNINITIALIZED ||
+		     v->mp_state == KVM_MP_STATE_INIT_RECEIVED)) {
+		if (READ_ONCE(run->COMPAT_IMMEDIATE_EXIT)) {
+			run->exit_reason = KVM_EXIT_INTR;
+			return -EINTR;
+		}
+		v->mp_state = KVM_MP_STATE_INIT_RECEIVED;
+		block(v);
+		vcpu_apic_events(v);
+		if (v->mp_state != KVM_MP_STATE_RUNNABLE) {
+			run->exit_reason = KVM_EXIT_INTR;
+			return signal_pending(current) ? -EINTR : -EAGAIN;
+		}
+		/* Started: as api.rst wants, one more KVM_RUN is needed only after a signal. */
+	}
+	if (io_pending(v)) {
+		int idx = srcu_read_lock(&v->vm->mem.srcu);
+
+		v->can_sleep = true;
+		next = io_complete(v);
+		srcu_read_unlock(&v->vm->mem.srcu, idx);
+	}
+	if (next == NEXT_GUEST || next == NEXT_OUTER) {
+		if (READ_ONCE(run->COMPAT_IMMEDIATE_EXIT)) {
+			run->exit_reason = KVM_EXIT_INTR;
+			next = vcpu_fail(v, -EINTR);
+		} else {
+			next = outer_loop(v);
+		}
+	}
+	fill_run_state(v);
+	return next == NEXT_ERROR ? v->error : 0;
+}

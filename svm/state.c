@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Registers, events and modes as userspace gets and sets them. Every setter checks all it was given before it changes
+ * anything: what reaches the VMCB passes VMRUN's consistency checks (APM vol. 2, 15.5.1) or is refused here.
+ */
+#include <linux/slab.h>
+
+#include "svm/exit.h"
+
+/* --- KVM_GET/SET_REGS --- */
+
+/** svm_get_regs() - KVM_GET_REGS. */
+void svm_get_regs(struct vcpu *v, struct kvm_regs *r)
+{
+	r->rax = reg_read(v, 0);
+	r->rcx = reg_read(v, 1);
+	r->rdx = reg_read(v, 2);
+	r->rbx = reg_read(v, 3);
+	r->rsp = reg_read(v, 4);
+	r->rbp = reg_read(v, 5);
+	r->rsi = reg_read(v, 6);
+	r->rdi = reg_read(v, 7);
+	r->r8 = reg_read(v, 8);
+	r->r9 = reg_read(v, 9);
+	r->r10 = reg_read(v, 10);
+	r->r11 = reg_read(v, 11);
+	r->r12 = reg_read(v, 12);
+	r->r13 = reg_read(v, 13);
+	r->r14 = reg_read(v, 14);
+	r->r15 = reg_read(v, 15);
+	r->rip = v->vmcb->save.rip;
+	r->rflags = v->vmcb->save.rflags;
+	if (v->nmi_step && !v->nmi_step_tf)
+		r->rflags &= ~(u64)X86_EFLAGS_TF;
+}
+
+/** svm_set_regs() - KVM_SET_REGS. Never fails. Exceptions that were only pending are dropped, as KVM does. */
+int svm_set_regs(struct vcpu *v, const struct kvm_regs *r)
+{
+	reg_write(v, 0, r->rax);
+	reg_write(v, 1, r->rcx);
+	reg_write(v, 2, r->rdx);
+	reg_write(v, 3, r->rbx);
+	reg_write(v, 4, r->rsp);
+	reg_write(v, 5, r->rbp);
+	reg_write(v, 6, r->rsi);
+	reg_write(v, 7, r->rdi);
+	reg_write(v, 8, r->r8);
+	reg_write(v, 9, r->r9);
+	reg_write(v, 10, r->r10);
+	reg_write(v, 11, r->r11);
+	reg_write(v, 12, r->r12);
+	reg_write(v, 13, r->r13);
+	reg_write(v, 14, r->r14);
+	reg_write(v, 15, r->r15);
+	v->vmcb->save.rip = r->rip;
+	v->vmcb->save.rflags = r->rflags | X86_EFLAGS_FIXED;
+	v->exception.pending = false;
+	v->check_events = true;
+	return 0;
+}
+
+/* --- segments --- */
+
+static void get_seg(const struct vmcb_seg *s, struct kvm_segment *k)
+{
+	memset(k, 0, sizeof(*k));
+	k->base = s->base;
+	k->limit = s->limit;
+	k->selector = s->selector;
+	k->type = s->attrib & SEG_TYPE_MASK;
+	k->present = !!(s->attrib & SEG_P);
+	k->dpl = (s->attrib & SEG_DPL_MASK) >> SEG_DPL_SHIFT;
+	k->db = !!(s->attrib & SEG_DB);
+	k->s = !!(s->attrib & SEG_S);
+	k->l = !!(s->attrib & SEG_L);
+	k->g = !!(s->attrib & SEG_G);
+	k->avl = !!(s->attrib & SEG_AVL);
+	k->unusable = !k->present;
+}
+
+static void set_seg(struct vmcb_seg *s, const struct kvm_segment *k)
+{
+	s->base = k->base;
+	s->limit = k->limit;
+	s->selector = k->selector;
+	s->attrib = (k->type & SEG_TYPE_MASK) | (k->s & 1 ? SEG_S : 0) |
+		    (k->dpl & 3) << SEG_DPL_SHIFT |
+		    ((k->present & 1) && !k->unusable ? SEG_P : 0) | (k->avl & 1 ? SEG_AVL : 0) |
+		    (k->l & 1 ? SEG_L : 0) | (k->db & 1 ? SEG_DB : 0) | (k->g & 1 ? SEG_G : 0);
+}
+
+/* --- KVM_GET/SET_SREGS --- */
+
+#define CR0_RESERVED	(~(u64)(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | \
+				X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG))
+
+/* The part that KVM_GET_SREGS and KVM_GET_SREGS2 share has the same layout up to apic_base. */
+static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sregs2, apic_base));
+
+static void get_sregs_common(struct vcpu *v, struct kvm_sregs2 *k)
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+
+	get_seg(&s->cs, &k->cs);
+	get_seg(&s->ds, &k->ds);
+	get_seg(&s->es, &k->es);
+	get_seg(&s->fs, &k->fs);
+	get_seg(&s->gs, &k->gs);
+	get_seg(&s->ss, &k->ss);
+	get_seg(&s->tr, &k->tr);
+	get_seg(&s->ldtr, &k->ldt);
+	k->ss.dpl = s->cpl;
+	k->gdt.base = s->gdtr.base;
+	k->gdt.limit = s->gdtr.limit;
+	k->idt.base = s->idtr.base;
+	k->idt.limit = s->idtr.limit;
+	k->cr0 = s->cr0;
+	k->cr2 = s->cr2;
+	k->cr3 = s->cr3;
+	k->cr4 = s->cr4;
+	k->cr8 = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
+	k->efer = guest_efer(v);
+	k->apic_base = svm_apic_base(v);
+}
+
+/** svm_get_sregs() - KVM_GET_SREGS. interrupt_bitmap has the bit of an interrupt that waits to be delivered. */
+void svm_get_sregs(struct vcpu *v, struct kvm_sregs *k)
+{
+	memset(k, 0, sizeof(*k));
+	get_sregs_common(v, (struct kvm_sregs2 *)k);
+	if (v->irq_injected)
+		k->interrupt_bitmap[v->irq_vector / 64] |= BIT_ULL(v->irq_vector % 64);
+}
+
+/** svm_get_sregs2() - KVM_GET_SREGS2. PDPTEs are read from memory by the hardware: none to give. */
+void svm_get_sregs2(struct vcpu *v, struct kvm_sregs2 *k)
+{
+	memset(k, 0, sizeof(*k));
+	get_sregs_common(v, k);
+}
+
+static bool sregs_valid(struct vcpu *v, const struct kvm_sregs2 *k)
+{
+	bool pg = k->cr0 & X86_CR0_PG, lma = k->efer & EFER_LMA;
+
+	if (k->cr0 & CR0_RESERVED || k->cr8 > 15)
+		return false;
+	if ((pg && !(k->cr0 & X86_CR0_PE)) || ((k->cr0 & X86_CR0_NW) && !(k->cr0 & X86_CR0_CD)))
+		return false;
+	if (k->cr4 & v->cr4_reserved)
+		return false;
+	if (k->efer & ~(u64)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR))
+		return false;
+	if ((k->efer & EFER_LME) && pg) {
+		/* Long mode is active: PAE must be on, LMA set, and CS not both L and D (APM vol. 2, 15.5.1). */
+		if (!(k->cr4 & X86_CR4_PAE) || !lma || (k->cs.l && k->cs.db))
+			return false;
+		if (k->cr3 & (~0ull << v->maxphyaddr))
+			return false;
+	} else if (lma || k->cs.l) {
+		return false;
+	}
+	return true;
+}
+
+/* Checks, then sets everything that the two forms share. */
+static int set_sregs_common(struct vcpu *v, const struct kvm_sregs2 *k)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+
+	if (!sregs_valid(v, k))
+		return -EINVAL;
+	if (k->apic_base != svm_apic_base(v) && svm_set_apic_base(v, k->apic_base, true))
+		return -EINVAL;
+	set_seg(&s->cs, &k->cs);
+	set_seg(&s->ds, &k->ds);
+	set_seg(&s->es, &k->es);
+	set_seg(&s->fs, &k->fs);
+	set_seg(&s->gs, &k->gs);
+	set_seg(&s->ss, &k->ss);
+	set_seg(&s->tr, &k->tr);
+	set_seg(&s->ldtr, &k->ldt);
+	/* CPL is SS.DPL, but for real mode (0) and virtual-8086 mode (3). */
+	if (!(k->cr0 & X86_CR0_PE))
+		s->cpl = 0;
+	else
+		s->cpl = s->rflags & X86_EFLAGS_VM ? 3 : k->ss.dpl & 3;
+	s->gdtr.base = k->gdt.base;
+	s->gdtr.limit = k->gdt.limit;
+	s->idtr.base = k->idt.base;
+	s->idtr.limit = k->idt.limit;
+	s->cr0 = k->cr0 | X86_CR0_ET;
+	s->cr2 = k->cr2;
+	s->cr3 = k->cr3;
+	s->cr4 = k->cr4;
+	s->efer = k->efer | EFER_SVME;
+	if (v->apic)
+		lapic_set_cr8(v->apic, k->cr8);
+	else
+		v->cr8 = k->cr8;
+	v->vmcb->control.clean = 0;
+	v->check_events = true;
+	set_bit(REQ_TLB_FLUSH, &v->requests);
+	/* A processor set up at the reset vector is one that runs. */
+	if (v->id == v->vm->bsp_id && s->rip == 0xfff0 && s->cs.selector == 0xf000 &&
+	    !(s->cr0 & X86_CR0_PE) && v->mp_state != KVM_MP_STATE_HALTED)
+		v->mp_state = KVM_MP_STATE_RUNNABLE;
+	return 0;
+}
+
+/**
+ * svm_set_sregs() - KVM_SET_SREGS.
+ *
+ * Return: 0, or -EINVAL for a state that no processor of this kind can be in; nothing has changed then.
+ */
+int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
+{
+	struct kvm_sregs2 common = {};
+	unsigned int i;
+	int r;
+
+	memcpy(&common, k, offsetof(struct kvm_sregs, interrupt_bitmap));
+	r = set_sregs_common(v, &common);
+	if (r)
+		return r;
+	for (i = 0; i < ARRAY_SIZE(k->interrupt_bitmap); i++) {
+		if (!k->interrupt_bitmap[i])
+			continue;
+		v->irq_injected = true;
+		v->irq_soft = false;
+		v->irq_vector = i * 64 + __ffs64(k->interrupt_bitmap[i]);
+		break;
+	}
+	return 0;
+}
+
+/** svm_set_sregs2() - KVM_SET_SREGS2. -EINVAL as KVM_SET_SREGS, and for flags: PDPTEs can't be set on SVM. */
+int svm_set_sregs2(struct vcpu *v, const struct kvm_sregs2 *k)
+{
+	/* With nested paging the processor reads PDPTEs from memory at each walk: given ones are checked, not kept. */
+	if (k->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID)
+		return -EINVAL;
+	if ((k->flags & KVM_SREGS2_FLAGS_PDPTRS_VALID) &&
+	    (!(k->cr0 & X86_CR0_PG) || !(k->cr4 & X86_CR4_PAE) || (k->efer & EFER_LMA)))
+		return -EINVAL;
+	return set_sregs_common(v, k);
+}
+
+/* --- debug registers --- */
+
+/** svm_get_debugregs() - KVM_GET_DEBUGREGS. */
+void svm_get_debugregs(struct vcpu *v, struct kvm_debugregs *d)
+{
+	memset(d, 0, sizeof(*d));
+	memcpy(d->db, v->dr, sizeof(d->db));
+	d->dr6 = v->vmcb->save.dr6;
+	d->dr7 = v->vmcb->save.dr7;
+}
+
+/** svm_set_debugregs() - KVM_SET_DEBUGREGS. -EINVAL for flags or upper halves of DR6 and DR7. */
+int svm_set_debugregs(struct vcpu *v, const struct kvm_debugregs *d)
+{
+	if (d->flags || d->dr6 >> 32 || d->dr7 >> 32)
+		return -EINVAL;
+	memcpy(v->dr, d->db, sizeof(v->dr));
+	v->vmcb->save.dr6 = (d->dr6 & DR6_MASK) | DR6_RESET;
+	v->vmcb->save.dr7 = (d->dr7 & DR7_MASK) | DR7_RESET;
+	vmcb_dirty(v, CLEAN_DR);
+	return 0;
+}
+
+/* --- events --- */
+
+/** svm_get_vcpu_events() - KVM_GET_VCPU_EVENTS. */
+void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e)
+{
+	memset(e, 0, sizeof(*e));
+	/* Without the payload capability a pending exception is shown as injected, and its payload is delivered already. */
+	e->exception.injected = v->exception.injected || v->exception.pending;
+	e->exception.nr = v->exception.vector;
+	e->exception.has_error_code = v->exception.has_error;
+	e->exception.error_code = v->exception.error_code;
+	e->interrupt.injected = v->irq_injected && !v->irq_soft;
+	e->interrupt.nr = v->irq_vector;
+	e->interrupt.shadow = v->vmcb->control.int_state & INT_STATE_SHADOW ?
+			      KVM_X86_SHADOW_INT_MOV_SS | KVM_X86_SHADOW_INT_STI : 0;
+	e->nmi.injected = v->nmi_injected;
+	e->nmi.pending = v->nmi_pending;
+	e->nmi.masked = events_nmi_masked(v);
+	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+}
+
+/**
+ * svm_set_vcpu_events() - KVM_SET_VCPU_EVENTS.
+ *
+ * Return: 0, or -EINVAL: unknown flags, SMM or payload state (not offered), exception vector over 31 or 2.
+ */
+int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
+{
+	if (e->flags & ~(u32)(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
+			      KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM))
+		return -EINVAL;
+	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) &&
+	    (e->smi.smm || e->smi.pending || e->smi.smm_inside_nmi))
+		return -EINVAL;
+	if (e->exception.injected && (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))
+		return -EINVAL;
+	v->exception = (struct vcpu_exception) {
+		.injected = e->exception.injected,
+		.vector = e->exception.nr,
+		.has_error = e->exception.has_error_code,
+		.error_code = e->exception.error_code,
+	};
+	v->irq_injected = e->interrupt.injected;
+	v->irq_vector = e->interrupt.nr;
+	v->irq_soft = false;
+	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW)
+		v->vmcb->control.int_state = e->interrupt.shadow ? INT_STATE_SHADOW : 0;
+	v->nmi_injected = e->nmi.injected;
+	if (e->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
+		v->nmi_pending = min_t(u8, e->nmi.pending, 2);
+	v->nmi_masked = e->nmi.masked;
+	v->nmi_iret = false;
+	if (v->nmi_masked)
+		v->vmcb->control.intercept_misc1 |= INTERCEPT_IRET;
+	else
+		v->vmcb->control.intercept_misc1 &= ~INTERCEPT_IRET;
+	vmcb_dirty(v, CLEAN_INTERCEPTS);
+	if ((e->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR) && v->apic)
+		v->apic->sipi_vector = e->sipi_vector;
+	v->check_events = true;
+	return 0;
+}
+
+/** svm_get_mp_state() - KVM_GET_MP_STATE. Takes INIT and SIPI that have arrived into account. */
+int svm_get_mp_state(struct vcpu *v, struct kvm_mp_state *m)
+{
+	vcpu_apic_events(v);
+	m->mp_state = v->mp_state;
+	return 0;
+}
+
+/** svm_set_mp_state() - KVM_SET_MP_STATE. Without the in-kernel APIC only RUNNABLE. -EINVAL. */
+int svm_set_mp_state(struct vcpu *v, const struct kvm_mp_state *m)
+{
+	switch (m->mp_state) {
+	case KVM_MP_STATE_RUNNABLE:
+		break;
+	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_INIT_RECEIVED:
+	case KVM_MP_STATE_HALTED:
+	case KVM_MP_STATE_SIPI_RECEIVED:
+		if (!v->apic)
+			return -EINVAL;
+		break;
+	default:
+		return -EINVAL;
+	}
+	v->mp_state = m->mp_state;
+	if (m->mp_state == KVM_MP_STATE_SIPI_RECEIVED) {
+		v->mp_state = KVM_MP_STATE_INIT_RECEIVED;
+		set_bit(LAPIC_EV_SIPI, &v->apic->events);
+	}
+	v->check_events = true;
+	return 0;
+}
+
+/** svm_interrupt() - KVM_INTERRUPT, without the in-kernel irqchip. -EINVAL, -EEXIST where one is queued, -ENXIO with an irqchip. */
+int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i)
+{
+	if (i->irq > 255)
+		return -EINVAL;
+	if (v->apic)
+		return -ENXIO;
+	if (v->irq_injected)
+		return -EEXIST;
+	v->irq_injected = true;
+	v->irq_soft = false;
+	v->irq_vector = i->irq;
+	v->check_events = true;
+	return 0;
+}
+
+/** svm_nmi() - KVM_NMI: one more NMI; up to two are kept. */
+int svm_nmi(struct vcpu *v)
+{
+	events_add_nmi(v);
+	return 0;
+}
+
+/** svm_translate() - KVM_TRANSLATE: the guest's page tables, without side effects. Sleeps. */
+int svm_translate(struct vcpu *v, struct kvm_translation *t)
+{
+	struct walk_fault fault = {};
+	struct walk_ctx w;
+	u64 gpa = ~0ull;
+	int idx, r;
+
+	walk_ctx_init(v, &w);
+	idx = srcu_read_lock(&v->vm->mem.srcu);
+	r = gva_to_gpa(&v->vm->mem, &w, t->linear_address, WALK_NO_AD, &gpa, &fault);
+	srcu_read_unlock(&v->vm->mem.srcu, idx);
+	t->physical_address = r ? ~0ull : gpa;
+	t->valid = !r;
+	t->writeable = 1;
+	t->usermode = 0;
+	return 0;
+}
+
+/** svm_set_vapic_addr() - KVM_SET_VAPIC_ADDR: a guest address of 4 bytes for TPR reporting, which SVM does not need. */
+int svm_set_vapic_addr(struct vcpu *v, u64 addr)
+{
+	if (!v->apic || addr >> v->maxphyaddr)
+		return -EINVAL;
+	return 0;
+}

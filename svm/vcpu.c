@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Life of a vCPU and of the CPU half of a VM: creation, RESET and INIT, destruction.
+ */
+#include <linux/gfp.h>
+#include <linux/mem_encrypt.h>
+#include <linux/slab.h>
+
+#include "svm/exit.h"
+#include "svm/fpu.h"
+
+#define DEFAULT_APIC_BASE	0xfee00000ull
+
+/* --- the VM --- */
+
+static void ack_flush(void *unused)
+{
+}
+
+/*
+ * A translation has gone: no vCPU may use it once this returns. Each drops its TLB before it enters the guest again; those
+ * that are inside are interrupted and waited for.
+ */
+static void vm_flush(struct memory *mem)
+{
+	struct vm *vm = container_of(mem, struct vm, mem);
+	struct vcpu *v;
+	unsigned int i;
+	int me;
+
+	me = get_cpu();
+	vm_for_each_vcpu(i, v, vm)
+		set_bit(REQ_TLB_FLUSH, &v->requests);
+	smp_mb();	/* requests before v->mode; pairs with smp_store_mb() in stay_begin() */
+	vm_for_each_vcpu(i, v, vm) {
+		int cpu = READ_ONCE(v->cpu);
+
+		if (READ_ONCE(v->mode) == VCPU_IN_GUEST && cpu != me)
+			smp_call_function_single(cpu, ack_flush, NULL, 1);
+	}
+	put_cpu();
+}
+
+static const struct memory_ops memory_ops = { .flush = vm_flush };
+
+static void lapic_kick(struct lapic *apic)
+{
+	vcpu_request(apic->vcpu, REQ_EVENT);
+}
+
+static void irqchip_eoi(struct irqchip *chip, u32 gsi)
+{
+	struct vm *vm = chip->vm;
+
+	if (vm->eoi)
+		vm->eoi(vm, gsi);
+}
+
+static const struct irqchip_ops irqchip_ops = { .kick = lapic_kick, .eoi = irqchip_eoi };
+
+/**
+ * svm_vm_init() - the CPU half of a new VM: memory (current->mm becomes the owner), interrupt controllers, clock.
+ *
+ * Return: 0, -ENOMEM, -EINTR.
+ */
+int svm_vm_init(struct vm *vm)
+{
+	int r = memory_init(&vm->mem, &memory_ops);
+
+	if (r)
+		return r;
+	irqchip_init(&vm->irqchip, &irqchip_ops, vm);
+	clock_init(vm);
+	vm->default_tsc_khz = tsc_khz;
+	return 0;
+}
+
+/** svm_vm_destroy() - after the last vCPU is gone. Sleeps. */
+void svm_vm_destroy(struct vm *vm)
+{
+	irqchip_destroy(&vm->irqchip);
+	memory_destroy(&vm->mem);
+}
+
+/* --- reset --- */
+
+static void reset_seg(struct vmcb_seg *s, u16 attrib)
+{
+	*s = (struct vmcb_seg) { .attrib = attrib, .limit = 0xffff };
+}
+
+/* Register state after RESET or INIT (APM vol. 2, table 14-1). */
+void vcpu_reset_regs(struct vcpu *v, bool init)
+{
+	struct vmcb_save *s = &v->vmcb->save;
+	u64 cr0 = X86_CR0_ET;
+
+	cr0 |= init ? s->cr0 & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
+	reset_seg(&s->es, SEG_P | SEG_S | 3);
+	reset_seg(&s->cs, SEG_P | SEG_S | 0xb);
+	reset_seg(&s->ss, SEG_P | SEG_S | 3);
+	reset_seg(&s->ds, SEG_P | SEG_S | 3);
+	reset_seg(&s->fs, SEG_P | SEG_S | 3);
+	reset_seg(&s->gs, SEG_P | SEG_S | 3);
+	reset_seg(&s->ldtr, SEG_P | 2);
+	reset_seg(&s->tr, SEG_P | 0xb);
+	s->cs.selector = 0xf000;
+	s->cs.base = 0xffff0000;
+	reset_seg(&s->gdtr, 0);
+	reset_seg(&s->idtr, 0);
+	s->cpl = 0;
+	s->efer = EFER_SVME;		/* VMRUN demands it; the guest sees 0 */
+	s->cr0 = cr0;
+	s->cr2 = 0;
+	s->cr3 = 0;
+	s->cr4 = 0;
+	s->rflags = X86_EFLAGS_FIXED;
+	s->rip = 0xfff0;
+	s->rsp = 0;
+	s->rax = 0;
+	memset(v->regs, 0, sizeof(v->regs));
+	v->regs[REG_RDX] = 0x600;
+	memset(v->dr, 0, sizeof(v->dr));
+	s->dr6 = DR6_RESET;
+	s->dr7 = DR7_RESET;
+	v->cr8 = 0;
+}
+
+static void reset_intercepts(struct vmcb_control *c)
+{
+	c->intercept_cr_read = 0;
+	c->intercept_cr_write = BIT(4) | BIT(8);
+	c->intercept_dr_read = 0xff;
+	c->intercept_dr_write = 0xff;
+	c->intercept_exceptions = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+	c->intercept_misc1 = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_SMI | INTERCEPT_INIT |
+			     INTERCEPT_RDPMC | INTERCEPT_CPUID | INTERCEPT_RSM | INTERCEPT_INVD |
+			     INTERCEPT_HLT | INTERCEPT_INVLPGA | INTERCEPT_IOIO | INTERCEPT_MSR |
+			     INTERCEPT_TASK_SWITCH | INTERCEPT_FERR_FREEZE | INTERCEPT_SHUTDOWN;
+	c->intercept_misc2 = INTERCEPT_VMRUN | INTERCEPT_VMMCALL | INTERCEPT_VMLOAD |
+			     INTERCEPT_VMSAVE | INTERCEPT_STGI | INTERCEPT_CLGI |
+			     INTERCEPT_SKINIT | INTERCEPT_WBINVD | INTERCEPT_MONITOR |
+			     INTERCEPT_MWAIT | INTERCEPT_XSETBV | INTERCEPT_RDPRU;
+	c->intercept_misc3 = INTERCEPT_INVLPGB_ALL | INTERCEPT_INVLPGB_BAD | INTERCEPT_MCOMMIT |
+			     INTERCEPT_TLBSYNC;
+}
+
+/**
+ * vcpu_reset() - RESET (at creation) or INIT.
+ *
+ * INIT keeps the FPU, most MSRs and the APIC's identity (APM vol. 2, 14.1.3).
+ */
+void vcpu_reset(struct vcpu *v, bool init)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	vcpu_reset_regs(v, init);
+	if (!init) {
+		msr_reset(v);
+		fpu_reset(v);
+	}
+	if (v->apic)
+		lapic_reset(v->apic, init);
+	reset_intercepts(c);
+	c->int_ctl = INT_CTL_V_INTR_MASKING;
+	c->int_state = 0;
+	c->event_inj = 0;
+	c->exit_int_info = 0;
+	c->nested_ctl = NESTED_CTL_NP_ENABLE;
+	c->nested_cr3 = v->vm->mem.root_hpa;
+	c->tsc_offset = v->tsc_offset;
+	c->clean = 0;
+	msr_setup_vmcb(v);
+	v->vtpr = 0;
+	v->injecting = false;
+	memset(&v->exception, 0, sizeof(v->exception));
+	v->nmi_injected = false;
+	v->nmi_masked = false;
+	v->nmi_pending = 0;
+	v->nmi_iret = false;
+	v->nmi_step = false;
+	v->irq_injected = false;
+	v->check_events = true;
+	set_bit(REQ_TLB_FLUSH, &v->requests);
+}
+
+/* --- the vCPU --- */
+
+/** svm_create_apic() - give the vCPU its local APIC; the VM has the in-kernel irqchip. 0 or -ENOMEM. */
+int svm_create_apic(struct vcpu *v)
+{
+	struct lapic *apic = lapic_create(&v->vm->irqchip, v->id, v->index, v);
+
+	if (IS_ERR_OR_NULL(apic))
+		return apic ? PTR_ERR(apic) : -ENOMEM;
+	apic->tsc_offset = v->tsc_offset;
+	apic->guest_tsc_khz = v->tsc_khz;
+	lapic_reset(apic, false);
+	v->apic = apic;
+	/* Application processors wait for INIT and SIPI. */
+	if (v->id != v->vm->bsp_id)
+		v->mp_state = KVM_MP_STATE_UNINITIALIZED;
+	return 0;
+}
+
+/**
+ * svm_vcpu_init() - make a vCPU, in its state after RESET.
+ *
+ * v->vm, id, index, run and pio_data are set by the caller.
+ * Return: 0 or -ENOMEM.
+ */
+int svm_vcpu_init(struct vcpu *v)
+{
+	int r;
+
+	v->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!v->vmcb)
+		return -ENOMEM;
+	v->vmcb_pa = __sme_set(__pa(v->vmcb));
+	v->last_cpu = -1;
+	v->tsc_khz = v->vm->default_tsc_khz;
+	v->apic_base = DEFAULT_APIC_BASE | MSR_IA32_APICBASE_ENABLE |
+		       (v->id == v->vm->bsp_id ? MSR_IA32_APICBASE_BSP : 0);
+	rcuwait_init(&v->wait);
+	r = fpu_alloc(v);
+	if (r)
+		goto free_vmcb;
+	r = io_alloc(v);
+	if (r)
+		goto free_fpu;
+	v->mcg_cap = 32;
+	cpuid_update(v);
+	vcpu_reset(v, false);
+	/* The guest's TSC starts at 0, in step with the VM's other vCPUs. */
+	tsc_write(v, 0, true);
+	v->mp_state = KVM_MP_STATE_RUNNABLE;
+	return 0;
+
+free_fpu:
+	fpu_free(v);
+free_vmcb:
+	free_page((unsigned long)v->vmcb);
+	return r;
+}
+
+/** svm_vcpu_destroy() - the vCPU runs no more and nobody can kick it. */
+void svm_vcpu_destroy(struct vcpu *v)
+{
+	int cpu;
+
+	/* A later vCPU at this address must not be taken for this one (the IBPB would be left out). */
+	for_each_possible_cpu(cpu)
+		cmpxchg(&per_cpu_ptr(&svm_cpu, cpu)->last_vcpu, v, NULL);
+	if (v->apic)
+		lapic_destroy(v->apic);
+	io_free(v);
+	fpu_free(v);
+	kvfree(v->cpuid);
+	free_page((unsigned long)v->vmcb);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The two objects that vm/ creates and svm/ runs: a VM and its vCPUs.
+ *
+ * Fields stand in the order in which the exit path uses them. Those with no lock named are only touched by the
+ * thread that holds vcpu->mutex (the one in KVM_RUN or in another vCPU ioctl).
+ */
+#ifndef SVM_VCPU_H
+#define SVM_VCPU_H
+
+#include <linux/kvm.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/rcuwait.h>
+#include <linux/sched.h>
+#include <linux/types.h>
+
+#include "irqchip/irqchip.h"
+#include "mmu/mmu.h"
+#include "svm/vmcb.h"
+
+#define VM_MAX_VCPUS		IRQCHIP_MAX_VCPUS
+#define VCPU_MAX_CPUID		256
+#define VCPU_PIO_PAGE_SIZE	PAGE_SIZE
+
+/* GPRs in the order of their encoding; RAX and RSP live in the VMCB between exits. */
+enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, NR_GPRS = 16 };
+
+/* vcpu->requests: set by anyone with vcpu_request(), consumed by the vCPU's thread in the outer loop. */
+#define REQ_KICK		0	/* only leave the guest and look around */
+#define REQ_TLB_FLUSH		1	/* drop all translations of this ASID */
+#define REQ_EVENT		2	/* an interrupt or APIC event became pending */
+#define REQ_CLOCK		3	/* kvmclock page must be rewritten */
+#define REQ_TRIPLE_FAULT	4	/* report KVM_EXIT_SHUTDOWN */
+#define REQ_VM_DEAD		5	/* the VM is broken: -EIO from now on */
+
+/* Event to be delivered at the next VMRUN, or interrupted in its delivery by the last #VMEXIT. */
+struct vcpu_exception {
+	bool pending;		/* raised, not yet injected */
+	bool injected;		/* was being delivered: inject again */
+	bool has_error;
+	u8 vector;
+	u32 error_code;
+	bool has_payload;	/* payload (CR2/DR6) not yet in the register */
+	u64 payload;
+};
+
+enum vcpu_mode { VCPU_OUTSIDE, VCPU_IN_GUEST };
+
+struct vm;
+struct vcpu_io;
+
+struct vcpu {
+	/* world switch */
+	u64 regs[NR_GPRS];		/* offset 0: svm/enter.S; [RAX] and [RSP] unused there */
+	struct vmcb *vmcb;
+	u64 vmcb_pa;
+	unsigned long requests;		/* Protected by: atomic bit operations */
+	int mode;			/* enum vcpu_mode; ordering: see vcpu_request() */
+	int cpu;			/* CPU of the current stay; stable while mode is VCPU_IN_GUEST */
+	struct kvm_run *run;		/* shared with userspace: never trust, never re-read */
+	struct lapic *apic;		/* NULL without the in-kernel irqchip */
+	struct vm *vm;
+
+	/* what the inner loop must look at before the next VMRUN */
+	bool check_events;		/* injection must be reconsidered (svm/events.c) */
+	bool injecting;			/* EVENTINJ was filled: look at the outcome */
+	u8 vtpr;			/* V_TPR as of the last entry */
+	bool can_sleep;			/* the handler runs in the outer loop */
+	u64 xcr0;
+	u64 spec_ctrl;
+
+	/* ASID and TLB (svm/asid.c) */
+	u64 asid_generation;
+	int last_cpu;			/* CPU of the last stay, -1 never */
+
+	/* control and debug registers that the VMCB does not hold */
+	u64 apic_base;			/* where there is no in-kernel APIC */
+	u64 cr8;			/* TPR[7:4] where there is no in-kernel APIC */
+	u64 dr[4];
+
+	/* events */
+	struct vcpu_exception exception;
+	bool nmi_injected, nmi_masked;
+	u8 nmi_pending;			/* 0..2 */
+	bool irq_injected;		/* taken from the APIC, PIC or KVM_INTERRUPT, to be delivered */
+	bool irq_soft;
+	u8 irq_vector;
+	bool user_window;		/* userspace asked for an interrupt window */
+	bool nmi_iret;			/* the IRET of the NMI handler was reached, at ... */
+	u64 iret_rip;
+	bool nmi_step, nmi_step_tf;	/* stepping over that IRET; the guest's own TF */
+	int error;			/* errno for KVM_RUN with NEXT_ERROR */
+
+	/* wake-up */
+	struct rcuwait wait;
+	u32 mp_state;			/* KVM_MP_STATE_* */
+
+	/* guest FPU, standard XSAVE format, one page (svm/fpu.c) */
+	void *fpu;
+
+	/* MSRs with storage of their own (svm/msr.c) */
+	u64 tsc_offset;
+	u64 tsc_adjust;
+	u64 tsc_aux;
+	u32 tsc_khz;
+	u64 misc_enable;
+	u64 mcg_cap, mcg_status, mcg_ctl;
+	u64 mce_banks[32 * 4];
+	u64 mtrr_deftype, mtrr_var[16], mtrr_fixed[11];
+	u64 hwcr;
+	u64 patch_level;
+	u64 kvmclock_msr;		/* MSR_KVM_SYSTEM_TIME_NEW; bit 0: enabled */
+	u64 wall_clock_msr;
+	bool kvmclock_paused;		/* KVM_KVMCLOCK_CTRL was called: tell the guest at the next update */
+
+	/* CPUID as set by userspace, and what follows from it (svm/cpuid.c) */
+	struct kvm_cpuid_entry2 *cpuid;
+	unsigned int cpuid_nent;
+	u8 maxphyaddr;
+	u32 features;			/* GF_* */
+	u64 cr4_reserved;		/* CR4 bits that #GP */
+	u64 xcr0_allowed;
+
+	/* work of the last exit that userspace completes (svm/io.c) */
+	struct vcpu_io *io;
+
+	/* identity and life (vm/) */
+	struct mutex mutex;		/* held in each vCPU ioctl, over all of KVM_RUN */
+	u32 id;				/* KVM_CREATE_VCPU's number = initial APIC id */
+	u32 index;			/* in vm->vcpus[] */
+	struct page *run_page;
+	void *pio_data;			/* page 1 of the mmap: port data */
+	bool sigset_active;
+	sigset_t sigset;
+	u64 stat_exits;
+};
+
+struct vm {
+	struct memory mem;
+	struct irqchip irqchip;
+
+	/*
+	 * Set by vm/ once an ioeventfd exists: takes a guest's write to a port or MMIO address. True where one matched. Must not
+	 * sleep. Caller holds mem.srcu.
+	 */
+	bool (*ioevent_write)(struct vm *vm, bool port, u64 addr, unsigned int len,
+			      const void *data);
+	/* Set by vm/ with the first resampling irqfd: the guest has ended the level interrupt of a GSI. Any context. */
+	void (*eoi)(struct vm *vm, u32 gsi);
+
+	unsigned int nr_vcpus;		/* published with smp_store_release() after vcpus[] */
+	struct vcpu *vcpus[VM_MAX_VCPUS];
+
+	/* kvmclock (svm/clock.c) */
+	raw_spinlock_t clock_lock;
+	u64 clock_ref_tsc;		/* Protected by: clock_lock; host TSC at which ... */
+	u64 clock_ref_ns;		/* Protected by: clock_lock; ... kvmclock had this value */
+	u64 tsc_last_value, tsc_last_host; /* Protected by: clock_lock; last TSC written by userspace */
+	u64 tsc_last_offset;		/* Protected by: clock_lock */
+	u32 default_tsc_khz;
+	u64 tss_addr, identity_map_addr; /* accepted for the ABI's sake; SVM needs neither */
+	u32 bsp_id;
+	bool dead;
+
+	/* vm/ */
+	struct mutex lock;		/* creation of vCPUs and the irqchip, KVM_ENABLE_CAP, clock */
+	struct kref ref;
+};
+
+#define vm_for_each_vcpu(i, v, vm) \
+	for ((i) = 0; (i) < smp_load_acquire(&(vm)->nr_vcpus) && ((v) = (vm)->vcpus[i]); (i)++)
+
+#endif
