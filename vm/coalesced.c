@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Coalesced MMIO and ports: guest writes to registered zones are put into a ring that userspace empties at the next exit
+ * for another reason. One ring a VM, shown as page 2 of each vCPU's mmap.
+ *
+ * Userspace can write the ring's indices at any time. The kernel's producer index is kept apart and only stored to the page;
+ * the consumer index is read once and compared, never used to address anything.
+ */
+#include <linux/mm.h>
+#include <linux/rculist.h>
+#include <linux/slab.h>
+
+#include "vm/vm.h"
+
+struct zone_entry {
+	struct list_head list;
+	u64 addr;
+	u32 size;
+	bool port;
+};
+
+/** coalesced_init() - allocates the ring. */
+int coalesced_init(struct machine *m)
+{
+	INIT_LIST_HEAD(&m->zones);
+	spin_lock_init(&m->ring_lock);
+	m->ring_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	return m->ring_page ? 0 : -ENOMEM;
+}
+
+/** coalesced_release() - the VM goes, or was never complete. */
+void coalesced_release(struct machine *m)
+{
+	struct zone_entry *z, *next;
+
+	list_for_each_entry_safe(z, next, &m->zones, list)
+		kfree(z);
+	if (m->ring_page)
+		__free_page(m->ring_page);
+}
+
+static bool ring_add(struct machine *m, bool port, u64 addr, unsigned int len, const void *data)
+{
+	struct kvm_coalesced_mmio_ring *ring = page_address(m->ring_page);
+	struct kvm_coalesced_mmio *entry;
+	u32 next, first;
+	bool room;
+
+	spin_lock(&m->ring_lock);
+	next = (m->ring_last + 1) % KVM_COALESCED_MMIO_MAX;
+	first = READ_ONCE(ring->first);
+	room = first < KVM_COALESCED_MMIO_MAX && first != next;
+	if (room) {
+		entry = &ring->coalesced_mmio[m->ring_last];
+		entry->phys_addr = addr;
+		entry->len = len;
+		entry->pio = port;
+		memset(entry->data, 0, sizeof(entry->data));
+		memcpy(entry->data, data, len);
+		/* The entry before the index that makes it visible; pairs with the barrier in userspace. */
+		smp_store_release(&ring->last, next);
+		m->ring_last = next;
+	}
+	spin_unlock(&m->ring_lock);
+	return room;
+}
+
+/**
+ * coalesced_write() - take a guest's write into the ring.
+ * @m: the VM
+ * @port: a port, not a guest-physical address
+ * @addr: its number or address
+ * @len: bytes
+ * @data: what is written
+ *
+ * Context: any; the caller holds the SRCU read lock of the memory slots.
+ * Return: false where no zone covers it or the ring is full: then it goes to userspace as usual.
+ */
+bool coalesced_write(struct machine *m, bool port, u64 addr, unsigned int len, const void *data)
+{
+	struct zone_entry *z;
+
+	if (len > sizeof_field(struct kvm_coalesced_mmio, data))
+		return false;
+	list_for_each_entry_srcu(z, &m->zones, list, srcu_read_lock_held(&m->vm.mem.srcu)) {
+		if (z->port == port && addr >= z->addr && addr - z->addr < z->size &&
+		    len <= z->size - (addr - z->addr))
+			return ring_add(m, port, addr, len, data);
+	}
+	return false;
+}
+
+static int zone_check(const struct kvm_coalesced_mmio_zone *zone)
+{
+	if (zone->pio > 1 || !zone->size || zone->addr + zone->size < zone->addr)
+		return -EINVAL;
+	return 0;
+}
+
+/** coalesced_register() - KVM_REGISTER_COALESCED_MMIO: -EINVAL, -ENOSPC (too many zones), -ENOMEM. */
+int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
+{
+	struct machine *m = to_machine(vm);
+	struct zone_entry *z;
+	int r = zone_check(zone);
+
+	if (r)
+		return r;
+	if (m->nr_zones >= VM_MAX_EVENTS)
+		return -ENOSPC;
+	z = kzalloc(sizeof(*z), GFP_KERNEL_ACCOUNT);
+	if (!z)
+		return -ENOMEM;
+	z->addr = zone->addr;
+	z->size = zone->size;
+	z->port = zone->pio;
+	list_add_tail_rcu(&z->list, &m->zones);
+	m->nr_zones++;
+	eventfd_claim_writes(vm);
+	return 0;
+}
+
+/** coalesced_unregister() - KVM_UNREGISTER_COALESCED_MMIO: removes the zones that lie within @zone. Sleeps. */
+int coalesced_unregister(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
+{
+	struct machine *m = to_machine(vm);
+	struct zone_entry *z, *next;
+	LIST_HEAD(gone);
+	int r = zone_check(zone);
+
+	if (r)
+		return r;
+	for (;;) {
+		struct zone_entry *found = NULL;
+
+		list_for_each_entry_safe(z, next, &m->zones, list) {
+			if (z->port == zone->pio && z->addr >= zone->addr &&
+			    z->addr + z->size <= zone->addr + zone->size) {
+				found = z;
+				break;
+			}
+		}
+		if (!found)
+			return 0;
+		list_del_rcu(&found->list);
+		m->nr_zones--;
+		vm_quiesce(vm);
+		kfree(found);
+	}
+}

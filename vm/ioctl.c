@@ -1,0 +1,769 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The ioctls of the device, of VMs and of vCPUs: three tables that name for each its lock, how its argument travels, and
+ * its handler. Fixed-size arguments are copied in and out here and nowhere else.
+ *
+ * Documentation/api.rst lists them with their errors.
+ */
+#include <linux/mm.h>
+#include <linux/nospec.h>
+#include <linux/sched/signal.h>
+#include <linux/signal.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+#include <asm/tsc.h>
+
+#include "vm/vm.h"
+
+#define MAX_MSRS		256	/* entries of KVM_GET_MSRS and KVM_SET_MSRS stay below */
+#define TSS_SIZE		(3 * PAGE_SIZE)
+#define IDENTITY_MAP_DEFAULT	0xfffbc000
+
+/* How the argument travels. <linux/kvm.h>'s own direction bits are not always true. */
+enum arg {
+	ARG_NONE,	/* ignored */
+	ARG_ZERO,	/* must be 0 */
+	ARG_VALUE,	/* the number itself */
+	ARG_RAW,	/* pointer to something of variable size: the handler copies */
+	ARG_IN,		/* pointer to _IOC_SIZE bytes, copied in, */
+	ARG_OUT,	/* out, */
+	ARG_INOUT,	/* or both ways */
+};
+
+enum lock {
+	LOCK_NONE,
+	LOCK_VM,	/* vm->lock */
+	LOCK_VCPU,	/* vcpu->mutex */
+};
+
+/* One call. */
+struct call {
+	struct vm *vm;		/* NULL on the device */
+	struct vcpu *vcpu;	/* NULL on the device and on VMs */
+	unsigned long arg;	/* ARG_VALUE */
+	void __user *user;	/* ARG_RAW */
+	void *buf;		/* ARG_IN, ARG_OUT, ARG_INOUT */
+};
+
+struct ioctl {
+	unsigned int cmd;
+	enum arg arg;
+	enum lock lock;
+	long (*fn)(struct call *c);
+};
+
+#define SMALL_ARG	512
+
+/* --- device --- */
+
+static long get_api_version(struct call *c)
+{
+	return KVM_API_VERSION;
+}
+
+static long check_extension(struct call *c)
+{
+	return cap_check(c->arg);
+}
+
+static long create_vm(struct call *c)
+{
+	return vm_create_fd();	/* ARG_ZERO: the one machine type is 0 */
+}
+
+static long get_vcpu_mmap_size(struct call *c)
+{
+	return VCPU_MMAP_PAGES * PAGE_SIZE;
+}
+
+static long get_mce_cap_supported(struct call *c)
+{
+	*(u64 *)c->buf = svm_mce_cap_supported();
+	return 0;
+}
+
+static long get_supported_cpuid(struct call *c)
+{
+	struct kvm_cpuid2 __user *user = c->user;
+	struct kvm_cpuid_entry2 *entries;
+	unsigned int n;
+	u32 nent;
+	long r;
+
+	if (get_user(nent, &user->nent))
+		return -EFAULT;
+	if (!nent)
+		return -E2BIG;
+	n = min_t(u32, nent, VCPU_MAX_CPUID);
+	entries = kvcalloc(n, sizeof(*entries), GFP_KERNEL_ACCOUNT);
+	if (!entries)
+		return -ENOMEM;
+	r = svm_supported_cpuid(entries, &n);
+	if (!r && (copy_to_user(user->entries, entries, n * sizeof(*entries)) ||
+		   put_user(n, &user->nent)))
+		r = -EFAULT;
+	kvfree(entries);
+	return r;
+}
+
+/* The true number is told even where the array is too small for it. */
+static long put_msr_list(struct kvm_msr_list __user *user, const u32 *list, unsigned int nr)
+{
+	u32 room;
+
+	if (get_user(room, &user->nmsrs) || put_user(nr, &user->nmsrs))
+		return -EFAULT;
+	if (room < nr)
+		return -E2BIG;
+	return copy_to_user(user->indices, list, nr * sizeof(*list)) ? -EFAULT : 0;
+}
+
+static long get_msr_index_list(struct call *c)
+{
+	unsigned int nr;
+	const u32 *list = svm_msr_list(&nr);
+
+	return put_msr_list(c->user, list, nr);
+}
+
+static long get_msr_feature_index_list(struct call *c)
+{
+	unsigned int nr;
+	const u32 *list = svm_feature_msr_list(&nr);
+
+	return put_msr_list(c->user, list, nr);
+}
+
+static int read_feature_msr(struct vcpu *v, struct kvm_msr_entry *e)
+{
+	return svm_get_feature_msr(e->index, &e->data);
+}
+
+static int read_msr(struct vcpu *v, struct kvm_msr_entry *e)
+{
+	return svm_get_msr(v, e->index, &e->data, true);
+}
+
+static int write_msr(struct vcpu *v, struct kvm_msr_entry *e)
+{
+	return svm_set_msr(v, e->index, e->data, true);
+}
+
+/* Works through the array as far as it goes; the number of entries done is the result. */
+static long for_each_msr(struct call *c, int (*fn)(struct vcpu *v, struct kvm_msr_entry *e),
+			 bool copy_back)
+{
+	struct kvm_msrs __user *user = c->user;
+	struct kvm_msr_entry *entries;
+	struct kvm_msrs head;
+	size_t size;
+	long n;
+
+	if (copy_from_user(&head, user, sizeof(head)))
+		return -EFAULT;
+	if (head.nmsrs >= MAX_MSRS)
+		return -E2BIG;
+	size = head.nmsrs * sizeof(*entries);
+	entries = memdup_user(user->entries, size);
+	if (IS_ERR(entries))
+		return PTR_ERR(entries);
+	for (n = 0; n < head.nmsrs; n++) {
+		if (fn(c->vcpu, &entries[n]))
+			break;
+	}
+	if (copy_back && copy_to_user(user->entries, entries, size))
+		n = -EFAULT;
+	kfree(entries);
+	return n;
+}
+
+static long get_feature_msrs(struct call *c)
+{
+	return for_each_msr(c, read_feature_msr, true);
+}
+
+static const struct ioctl device_ioctls[] = {
+	{ KVM_GET_API_VERSION, ARG_ZERO, LOCK_NONE, get_api_version },
+	{ KVM_CHECK_EXTENSION, ARG_VALUE, LOCK_NONE, check_extension },
+	{ KVM_CREATE_VM, ARG_ZERO, LOCK_NONE, create_vm },
+	{ KVM_GET_VCPU_MMAP_SIZE, ARG_ZERO, LOCK_NONE, get_vcpu_mmap_size },
+	{ KVM_GET_SUPPORTED_CPUID, ARG_RAW, LOCK_NONE, get_supported_cpuid },
+	{ KVM_GET_MSR_INDEX_LIST, ARG_RAW, LOCK_NONE, get_msr_index_list },
+	{ KVM_GET_MSR_FEATURE_INDEX_LIST, ARG_RAW, LOCK_NONE, get_msr_feature_index_list },
+	{ KVM_GET_MSRS, ARG_RAW, LOCK_NONE, get_feature_msrs },
+	{ KVM_X86_GET_MCE_CAP_SUPPORTED, ARG_OUT, LOCK_NONE, get_mce_cap_supported },
+};
+
+/* --- VM --- */
+
+static long create_vcpu(struct call *c)
+{
+	return vcpu_create_fd(c->vm, c->arg);
+}
+
+static long set_user_memory_region(struct call *c)
+{
+	return mem_set_region(&c->vm->mem, c->buf);
+}
+
+/* The first fields are those of the older structure; its one new flag (guest_memfd) is refused as unknown. */
+static long set_user_memory_region2(struct call *c)
+{
+	static_assert(offsetof(struct kvm_userspace_memory_region2, guest_memfd_offset) ==
+		      sizeof(struct kvm_userspace_memory_region));
+
+	return mem_set_region(&c->vm->mem, c->buf);
+}
+
+static long get_dirty_log(struct call *c)
+{
+	struct kvm_dirty_log *log = c->buf;
+
+	return mem_get_dirty_log(&c->vm->mem, log->slot, log->dirty_bitmap);
+}
+
+static long set_tss_addr(struct call *c)
+{
+	if (c->arg > BIT_ULL(32) - TSS_SIZE)
+		return -EINVAL;
+	c->vm->tss_addr = c->arg;
+	return 0;
+}
+
+static long set_identity_map_addr(struct call *c)
+{
+	u64 addr = *(u64 *)c->buf;
+
+	if (c->vm->nr_vcpus || addr > BIT_ULL(32) - PAGE_SIZE)
+		return -EINVAL;
+	c->vm->identity_map_addr = addr ?: IDENTITY_MAP_DEFAULT;
+	return 0;
+}
+
+static long set_boot_cpu_id(struct call *c)
+{
+	if (c->vm->nr_vcpus)
+		return -EBUSY;
+	if (c->arg >= VM_MAX_VCPUS)
+		return -EINVAL;
+	c->vm->bsp_id = c->arg;
+	return 0;
+}
+
+static long create_irqchip(struct call *c)
+{
+	if (irqchip_in_kernel(&c->vm->irqchip))
+		return -EEXIST;
+	if (c->vm->nr_vcpus)	/* they would have no APIC */
+		return -EINVAL;
+	return irqchip_create(&c->vm->irqchip);
+}
+
+static long get_irqchip(struct call *c)
+{
+	struct kvm_irqchip *s = c->buf;
+
+	if (!irqchip_in_kernel(&c->vm->irqchip))
+		return -ENXIO;
+	memset(&s->chip, 0, sizeof(s->chip));
+	return irqchip_get_state(&c->vm->irqchip, s);
+}
+
+static long set_irqchip(struct call *c)
+{
+	if (!irqchip_in_kernel(&c->vm->irqchip))
+		return -ENXIO;
+	return irqchip_set_state(&c->vm->irqchip, c->buf);
+}
+
+static long irq_line(struct call *c)
+{
+	struct kvm_irq_level *l = c->buf;
+
+	if (!irqchip_in_kernel(&c->vm->irqchip))
+		return -ENXIO;
+	if (l->irq >= IRQCHIP_MAX_GSI)
+		return -EINVAL;
+	l->status = irqchip_set_irq(&c->vm->irqchip, IRQ_SOURCE_USER,
+				    array_index_nospec(l->irq, IRQCHIP_MAX_GSI), !!l->level);
+	return 0;
+}
+
+static long signal_msi(struct call *c)
+{
+	struct kvm_msi *msi = c->buf;
+
+	/* KVM_CAP_MSI_DEVID is not offered, so its flag is unknown. */
+	if (!irqchip_in_kernel(&c->vm->irqchip) || msi->flags)
+		return -EINVAL;
+	return irqchip_signal_msi(&c->vm->irqchip, msi);
+}
+
+static long set_gsi_routing(struct call *c)
+{
+	struct kvm_irq_routing __user *user = c->user;
+	struct kvm_irq_routing_entry *entries;
+	struct kvm_irq_routing head;
+	long r;
+
+	if (copy_from_user(&head, user, sizeof(head)))
+		return -EFAULT;
+	if (!irqchip_in_kernel(&c->vm->irqchip) || head.flags || head.nr > VM_MAX_ROUTES)
+		return -EINVAL;
+	entries = vmemdup_user(user->entries, array_size(head.nr, sizeof(*entries)));
+	if (IS_ERR(entries))
+		return PTR_ERR(entries);
+	r = irqchip_set_routing(&c->vm->irqchip, entries, head.nr);
+	kvfree(entries);
+	return r;
+}
+
+static long create_pit2(struct call *c)
+{
+	const struct kvm_pit_config *cfg = c->buf;
+
+	if (cfg->flags & ~(u32)KVM_PIT_SPEAKER_DUMMY)
+		return -EINVAL;
+	return pit_create(&c->vm->irqchip, cfg);
+}
+
+static long get_pit2(struct call *c)
+{
+	if (!c->vm->irqchip.pit)
+		return -ENXIO;
+	return pit_get_state(&c->vm->irqchip, c->buf);
+}
+
+static long set_pit2(struct call *c)
+{
+	if (!c->vm->irqchip.pit)
+		return -ENXIO;
+	return pit_set_state(&c->vm->irqchip, c->buf);
+}
+
+static long get_clock(struct call *c)
+{
+	svm_get_clock(c->vm, c->buf);
+	return 0;
+}
+
+static long set_clock(struct call *c)
+{
+	struct kvm_clock_data *data = c->buf;
+
+	if (data->flags & ~(u32)(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC))
+		return -EINVAL;
+	data->flags &= KVM_CLOCK_REALTIME;	/* the others may be set and mean nothing here */
+	return svm_set_clock(c->vm, data);
+}
+
+/* Of vCPUs that are created later. Without scaling, only what a crystal's tolerance (250 ppm) explains. */
+static long vm_set_tsc_khz(struct call *c)
+{
+	unsigned long khz = c->arg, tolerance = tsc_khz / 4000;
+
+	if (c->vm->nr_vcpus || khz > INT_MAX)
+		return -EINVAL;
+	if (khz && !svm_has_tsc_control() &&
+	    (khz < tsc_khz - tolerance || khz > tsc_khz + tolerance))
+		return -EINVAL;
+	c->vm->default_tsc_khz = khz ?: tsc_khz;
+	return 0;
+}
+
+static long vm_get_tsc_khz(struct call *c)
+{
+	if (check_tsc_unstable())
+		return -EIO;
+	return c->vm->default_tsc_khz ?: tsc_khz;
+}
+
+static long set_irqfd(struct call *c)
+{
+	return irqfd_ioctl(c->vm, c->buf);
+}
+
+static long set_ioeventfd(struct call *c)
+{
+	return ioeventfd_ioctl(c->vm, c->buf);
+}
+
+static long register_coalesced(struct call *c)
+{
+	return coalesced_register(c->vm, c->buf);
+}
+
+static long unregister_coalesced(struct call *c)
+{
+	return coalesced_unregister(c->vm, c->buf);
+}
+
+static const struct ioctl vm_ioctls[] = {
+	{ KVM_IRQ_LINE, ARG_IN, LOCK_NONE, irq_line },
+	{ KVM_IRQ_LINE_STATUS, ARG_INOUT, LOCK_NONE, irq_line },
+	{ KVM_SIGNAL_MSI, ARG_IN, LOCK_NONE, signal_msi },
+	{ KVM_CHECK_EXTENSION, ARG_VALUE, LOCK_NONE, check_extension },
+	{ KVM_CREATE_VCPU, ARG_VALUE, LOCK_VM, create_vcpu },
+	{ KVM_SET_USER_MEMORY_REGION, ARG_IN, LOCK_NONE, set_user_memory_region },
+	{ KVM_SET_USER_MEMORY_REGION2, ARG_IN, LOCK_NONE, set_user_memory_region2 },
+	{ KVM_GET_DIRTY_LOG, ARG_IN, LOCK_NONE, get_dirty_log },
+	{ KVM_SET_TSS_ADDR, ARG_VALUE, LOCK_VM, set_tss_addr },
+	{ KVM_SET_IDENTITY_MAP_ADDR, ARG_IN, LOCK_VM, set_identity_map_addr },
+	{ KVM_SET_BOOT_CPU_ID, ARG_VALUE, LOCK_VM, set_boot_cpu_id },
+	{ KVM_CREATE_IRQCHIP, ARG_NONE, LOCK_VM, create_irqchip },
+	{ KVM_GET_IRQCHIP, ARG_INOUT, LOCK_VM, get_irqchip },
+	{ KVM_SET_IRQCHIP, ARG_IN, LOCK_VM, set_irqchip },
+	{ KVM_SET_GSI_ROUTING, ARG_RAW, LOCK_VM, set_gsi_routing },
+	{ KVM_CREATE_PIT2, ARG_IN, LOCK_VM, create_pit2 },
+	{ KVM_GET_PIT2, ARG_OUT, LOCK_VM, get_pit2 },
+	{ KVM_SET_PIT2, ARG_IN, LOCK_VM, set_pit2 },
+	{ KVM_GET_CLOCK, ARG_OUT, LOCK_VM, get_clock },
+	{ KVM_SET_CLOCK, ARG_IN, LOCK_VM, set_clock },
+	{ KVM_SET_TSC_KHZ, ARG_VALUE, LOCK_VM, vm_set_tsc_khz },
+	{ KVM_GET_TSC_KHZ, ARG_NONE, LOCK_VM, vm_get_tsc_khz },
+	{ KVM_IRQFD, ARG_IN, LOCK_VM, set_irqfd },
+	{ KVM_IOEVENTFD, ARG_IN, LOCK_VM, set_ioeventfd },
+	{ KVM_REGISTER_COALESCED_MMIO, ARG_IN, LOCK_VM, register_coalesced },
+	{ KVM_UNREGISTER_COALESCED_MMIO, ARG_IN, LOCK_VM, unregister_coalesced },
+};
+
+/* --- vCPU --- */
+
+/*
+ * With a signal mask of its own, KVM_RUN sees (and ends for) signals that the thread blocks. real_blocked keeps those that are
+ * ignored by default from being dropped while they are unblocked here.
+ */
+static long run(struct call *c)
+{
+	struct vcpu *v = c->vcpu;
+	sigset_t saved;
+	long r;
+
+	if (likely(!v->sigset_active))
+		return svm_vcpu_run(v);
+	sigprocmask(SIG_SETMASK, &v->sigset, &saved);
+	current->real_blocked = saved;
+	r = svm_vcpu_run(v);
+	sigprocmask(SIG_SETMASK, &saved, NULL);
+	sigemptyset(&current->real_blocked);
+	return r;
+}
+
+static long set_signal_mask(struct call *c)
+{
+	struct kvm_signal_mask __user *user = c->user;
+	struct vcpu *v = c->vcpu;
+	sigset_t set;
+	u32 len;
+
+	if (!user) {
+		v->sigset_active = false;
+		return 0;
+	}
+	if (get_user(len, &user->len))
+		return -EFAULT;
+	if (len != sizeof(set))
+		return -EINVAL;
+	if (copy_from_user(&set, user->sigset, sizeof(set)))
+		return -EFAULT;
+	sigdelsetmask(&set, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	v->sigset = set;
+	v->sigset_active = true;
+	return 0;
+}
+
+/* Handlers that only hand the buffer on. */
+#define GET_HANDLER(name)				\
+static long get_##name(struct call *c)			\
+{							\
+	svm_get_##name(c->vcpu, c->buf);		\
+	return 0;					\
+}
+#define SET_HANDLER(name)				\
+static long set_##name(struct call *c)			\
+{							\
+	return svm_set_##name(c->vcpu, c->buf);		\
+}
+
+GET_HANDLER(regs)
+SET_HANDLER(regs)
+GET_HANDLER(sregs)
+SET_HANDLER(sregs)
+GET_HANDLER(sregs2)
+SET_HANDLER(sregs2)
+GET_HANDLER(fpu)
+SET_HANDLER(fpu)
+GET_HANDLER(xsave)
+SET_HANDLER(xsave)
+GET_HANDLER(xcrs)
+SET_HANDLER(xcrs)
+GET_HANDLER(debugregs)
+SET_HANDLER(debugregs)
+GET_HANDLER(vcpu_events)
+SET_HANDLER(vcpu_events)
+SET_HANDLER(mp_state)
+SET_HANDLER(mce)
+
+static long get_mp_state(struct call *c)
+{
+	return svm_get_mp_state(c->vcpu, c->buf);
+}
+
+static long get_msrs(struct call *c)
+{
+	return for_each_msr(c, read_msr, true);
+}
+
+static long set_msrs(struct call *c)
+{
+	return for_each_msr(c, write_msr, false);
+}
+
+static long set_cpuid2(struct call *c)
+{
+	struct kvm_cpuid2 __user *user = c->user;
+	struct kvm_cpuid_entry2 *entries;
+	u32 nent;
+	long r;
+
+	if (get_user(nent, &user->nent))
+		return -EFAULT;
+	if (nent > VCPU_MAX_CPUID)
+		return -E2BIG;
+	entries = kvcalloc(max(nent, 1u), sizeof(*entries), GFP_KERNEL_ACCOUNT);
+	if (!entries)
+		return -ENOMEM;
+	if (copy_from_user(entries, user->entries, nent * sizeof(*entries)))
+		r = -EFAULT;
+	else
+		r = svm_set_cpuid(c->vcpu, entries, nent);
+	if (r)
+		kvfree(entries);
+	return r;
+}
+
+static long get_cpuid2(struct call *c)
+{
+	struct kvm_cpuid2 __user *user = c->user;
+	struct vcpu *v = c->vcpu;
+	u32 nent;
+
+	if (get_user(nent, &user->nent))
+		return -EFAULT;
+	if (nent < v->cpuid_nent)
+		return -E2BIG;
+	if (copy_to_user(user->entries, v->cpuid, v->cpuid_nent * sizeof(*v->cpuid)) ||
+	    put_user(v->cpuid_nent, &user->nent))
+		return -EFAULT;
+	return 0;
+}
+
+static long get_lapic(struct call *c)
+{
+	return c->vcpu->apic ? lapic_get_state(c->vcpu->apic, c->buf) : -EINVAL;
+}
+
+static long set_lapic(struct call *c)
+{
+	return c->vcpu->apic ? lapic_set_state(c->vcpu->apic, c->buf) : -EINVAL;
+}
+
+static long interrupt(struct call *c)
+{
+	return svm_interrupt(c->vcpu, c->buf);
+}
+
+static long nmi(struct call *c)
+{
+	return svm_nmi(c->vcpu);
+}
+
+static long translate(struct call *c)
+{
+	int idx = srcu_read_lock(&c->vm->mem.srcu);
+	long r = svm_translate(c->vcpu, c->buf);
+
+	srcu_read_unlock(&c->vm->mem.srcu, idx);
+	return r;
+}
+
+static long vcpu_set_tsc_khz(struct call *c)
+{
+	return c->arg > INT_MAX ? -EINVAL : svm_set_tsc_khz(c->vcpu, c->arg);
+}
+
+static long vcpu_get_tsc_khz(struct call *c)
+{
+	return check_tsc_unstable() ? -EIO : svm_get_tsc_khz(c->vcpu);
+}
+
+static long kvmclock_ctrl(struct call *c)
+{
+	return svm_kvmclock_ctrl(c->vcpu);
+}
+
+static long setup_mce(struct call *c)
+{
+	return svm_setup_mce(c->vcpu, *(u64 *)c->buf);
+}
+
+static long set_vapic_addr(struct call *c)
+{
+	const struct kvm_vapic_addr *va = c->buf;
+
+	return c->vcpu->apic ? svm_set_vapic_addr(c->vcpu, va->vapic_addr) : -EINVAL;
+}
+
+/* KVM_RUN first: tables are searched in order. */
+static const struct ioctl vcpu_ioctls[] = {
+	{ KVM_RUN, ARG_ZERO, LOCK_VCPU, run },
+	{ KVM_GET_REGS, ARG_OUT, LOCK_VCPU, get_regs },
+	{ KVM_SET_REGS, ARG_IN, LOCK_VCPU, set_regs },
+	{ KVM_GET_SREGS, ARG_OUT, LOCK_VCPU, get_sregs },
+	{ KVM_SET_SREGS, ARG_IN, LOCK_VCPU, set_sregs },
+	{ KVM_GET_SREGS2, ARG_OUT, LOCK_VCPU, get_sregs2 },
+	{ KVM_SET_SREGS2, ARG_IN, LOCK_VCPU, set_sregs2 },
+	{ KVM_GET_FPU, ARG_OUT, LOCK_VCPU, get_fpu },
+	{ KVM_SET_FPU, ARG_IN, LOCK_VCPU, set_fpu },
+	{ KVM_GET_XSAVE, ARG_OUT, LOCK_VCPU, get_xsave },
+	{ KVM_GET_XSAVE2, ARG_OUT, LOCK_VCPU, get_xsave },
+	{ KVM_SET_XSAVE, ARG_IN, LOCK_VCPU, set_xsave },
+	{ KVM_GET_XCRS, ARG_OUT, LOCK_VCPU, get_xcrs },
+	{ KVM_SET_XCRS, ARG_IN, LOCK_VCPU, set_xcrs },
+	{ KVM_GET_MSRS, ARG_RAW, LOCK_VCPU, get_msrs },
+	{ KVM_SET_MSRS, ARG_RAW, LOCK_VCPU, set_msrs },
+	{ KVM_GET_CPUID2, ARG_RAW, LOCK_VCPU, get_cpuid2 },
+	{ KVM_SET_CPUID2, ARG_RAW, LOCK_VCPU, set_cpuid2 },
+	{ KVM_GET_LAPIC, ARG_OUT, LOCK_VCPU, get_lapic },
+	{ KVM_SET_LAPIC, ARG_IN, LOCK_VCPU, set_lapic },
+	{ KVM_GET_MP_STATE, ARG_OUT, LOCK_VCPU, get_mp_state },
+	{ KVM_SET_MP_STATE, ARG_IN, LOCK_VCPU, set_mp_state },
+	{ KVM_GET_VCPU_EVENTS, ARG_OUT, LOCK_VCPU, get_vcpu_events },
+	{ KVM_SET_VCPU_EVENTS, ARG_IN, LOCK_VCPU, set_vcpu_events },
+	{ KVM_GET_DEBUGREGS, ARG_OUT, LOCK_VCPU, get_debugregs },
+	{ KVM_SET_DEBUGREGS, ARG_IN, LOCK_VCPU, set_debugregs },
+	{ KVM_SET_SIGNAL_MASK, ARG_RAW, LOCK_VCPU, set_signal_mask },
+	{ KVM_INTERRUPT, ARG_IN, LOCK_VCPU, interrupt },
+	{ KVM_NMI, ARG_NONE, LOCK_VCPU, nmi },
+	{ KVM_TRANSLATE, ARG_INOUT, LOCK_VCPU, translate },
+	{ KVM_SET_TSC_KHZ, ARG_VALUE, LOCK_VCPU, vcpu_set_tsc_khz },
+	{ KVM_GET_TSC_KHZ, ARG_NONE, LOCK_VCPU, vcpu_get_tsc_khz },
+	{ KVM_KVMCLOCK_CTRL, ARG_NONE, LOCK_VCPU, kvmclock_ctrl },
+	{ KVM_X86_SETUP_MCE, ARG_IN, LOCK_VCPU, setup_mce },
+	{ KVM_X86_SET_MCE, ARG_IN, LOCK_VCPU, set_mce },
+	{ KVM_SET_VAPIC_ADDR, ARG_IN, LOCK_VCPU, set_vapic_addr },
+};
+
+/* --- dispatch --- */
+
+static long call_locked(const struct ioctl *d, struct call *c)
+{
+	struct mutex *lock;
+	long r;
+
+	switch (d->lock) {
+	case LOCK_VM:
+		lock = &c->vm->lock;
+		break;
+	case LOCK_VCPU:
+		lock = &c->vcpu->mutex;
+		break;
+	default:
+		return d->fn(c);
+	}
+	if (mutex_lock_killable(lock))
+		return -EINTR;
+	r = d->fn(c);
+	mutex_unlock(lock);
+	return r;
+}
+
+/* Copies with no lock held: a page fault on the argument may wait for userspace. */
+static noinline long call_with_buffer(const struct ioctl *d, struct call *c)
+{
+	unsigned int size = _IOC_SIZE(d->cmd);
+	u64 small[SMALL_ARG / sizeof(u64)];
+	long r;
+
+	c->buf = small;
+	if (size > sizeof(small)) {
+		c->buf = kmalloc(size, GFP_KERNEL_ACCOUNT);
+		if (!c->buf)
+			return -ENOMEM;
+	}
+	if (d->arg == ARG_OUT) {
+		memset(c->buf, 0, size);
+	} else if (copy_from_user(c->buf, c->user, size)) {
+		r = -EFAULT;
+		goto out;
+	}
+	r = call_locked(d, c);
+	if (r >= 0 && d->arg != ARG_IN && copy_to_user(c->user, c->buf, size))
+		r = -EFAULT;
+out:
+	if (c->buf != small)
+		kfree(c->buf);
+	return r;
+}
+
+static long call(const struct ioctl *table, unsigned int n, unsigned int cmd, struct call *c,
+		 long unknown)
+{
+	const struct ioctl *d;
+
+	for (d = table; d < table + n; d++) {
+		if (d->cmd != cmd)
+			continue;
+		switch (d->arg) {
+		case ARG_ZERO:
+			if (c->arg)
+				return -EINVAL;
+			break;
+		case ARG_IN:
+		case ARG_OUT:
+		case ARG_INOUT:
+			return call_with_buffer(d, c);
+		default:
+			break;
+		}
+		return call_locked(d, c);
+	}
+	return unknown;
+}
+
+/** device_ioctl() - on /dev/svm. */
+long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct call c = { .arg = arg, .user = (void __user *)arg };
+
+	return call(device_ioctls, ARRAY_SIZE(device_ioctls), cmd, &c, -EINVAL);
+}
+
+/* A VM belongs to the address space that created it: only there do its addresses mean anything. */
+static bool vm_usable(const struct vm *vm)
+{
+	return vm->mem.mm == current->mm && !READ_ONCE(vm->dead);
+}
+
+/** vm_ioctl() - on a VM's fd. -EIO from another address space or where the VM is broken. */
+long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct vm *vm = file->private_data;
+	struct call c = { .vm = vm, .arg = arg, .user = (void __user *)arg };
+
+	if (!vm_usable(vm))
+		return -EIO;
+	return call(vm_ioctls, ARRAY_SIZE(vm_ioctls), cmd, &c, -ENOTTY);
+}
+
+/** vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. */
+long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct vcpu *v = file->private_data;
+	struct call c = { .vm = v->vm, .vcpu = v, .arg = arg, .user = (void __user *)arg };
+
+	if (!vm_usable(v->vm))
+		return -EIO;
+	return call(vcpu_ioctls, ARRAY_SIZE(vcpu_ioctls), cmd, &c, -EINVAL);
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The vCPU object, its file descriptor and the pages that it shares with userspace. */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "vm/vm.h"
+
+static void vcpu_free_pages(struct vcpu *v)
+{
+	if (v->pio_data)
+		__free_page(virt_to_page(v->pio_data));
+	if (v->run_page)
+		__free_page(v->run_page);
+}
+
+/** vcpu_free() - the VM goes, or the vCPU was never published. Sleeps. */
+void vcpu_free(struct vcpu *v)
+{
+	svm_vcpu_destroy(v);
+	vcpu_free_pages(v);
+	mutex_destroy(&v->mutex);
+	kfree(v);
+}
+
+static struct vcpu *vcpu_alloc(struct vm *vm, u32 id)
+{
+	struct vcpu *v;
+	int r = -ENOMEM;
+
+	v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
+	if (!v)
+		return ERR_PTR(-ENOMEM);
+	mutex_init(&v->mutex);
+	v->vm = vm;
+	v->id = id;
+	v->index = vm->nr_vcpus;
+	v->run_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	v->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!v->run_page || !v->pio_data)
+		goto err_free;
+	v->run = page_address(v->run_page);
+	r = svm_vcpu_init(v);
+	if (r)
+		goto err_free;
+	return v;
+
+err_free:
+	vcpu_free_pages(v);
+	kfree(v);
+	return ERR_PTR(r);
+}
+
+static vm_fault_t vcpu_fault(struct vm_fault *vmf)
+{
+	struct vcpu *v = vmf->vma->vm_file->private_data;
+	struct page *page;
+
+	switch (vmf->pgoff) {
+	case 0:
+		page = v->run_page;
+		break;
+	case 1:
+		page = virt_to_page(v->pio_data);
+		break;
+	case KVM_COALESCED_MMIO_PAGE_OFFSET:
+		page = to_machine(v->vm)->ring_page;
+		break;
+	default:
+		return VM_FAULT_SIGBUS;
+	}
+	get_page(page);
+	vmf->page = page;
+	return 0;
+}
+
+static const struct vm_operations_struct vcpu_vm_ops = {
+	.fault = vcpu_fault,
+};
+
+static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &vcpu_vm_ops;
+	return 0;
+}
+
+static int vcpu_release(struct inode *inode, struct file *file)
+{
+	struct vcpu *v = file->private_data;
+
+	if (v)		/* NULL: creation failed after the file was made */
+		vm_put(v->vm);
+	return 0;
+}
+
+static const struct file_operations vcpu_fops = {
+	.owner = THIS_MODULE,
+	.release = vcpu_release,
+	.unlocked_ioctl = vcpu_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = vcpu_mmap,
+	.llseek = noop_llseek,
+};
+
+static int vcpu_id_check(struct vm *vm, unsigned long id)
+{
+	unsigned int i;
+
+	if (id >= VM_MAX_VCPUS || vm->nr_vcpus >= VM_MAX_VCPUS)
+		return -EINVAL;
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		if (vm->vcpus[i]->id == id)
+			return -EEXIST;
+	}
+	return 0;
+}
+
+/**
+ * vcpu_create_fd() - KVM_CREATE_VCPU. The caller holds vm->lock.
+ * @vm: the VM
+ * @id: from userspace; also the APIC id
+ *
+ * The APIC becomes reachable for interrupts when it is made, so that comes after all else that can fail.
+ *
+ * Return: the new fd, -EINVAL (id too large, or too many vCPUs), -EEXIST, -ENOMEM, -EMFILE, -ENFILE.
+ */
+int vcpu_create_fd(struct vm *vm, unsigned long id)
+{
+	struct file *file;
+	struct vcpu *v;
+	int fd, r;
+
+	lockdep_assert_held(&vm->lock);
+	r = vcpu_id_check(vm, id);
+	if (r)
+		return r;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	v = vcpu_alloc(vm, id);
+	if (IS_ERR(v)) {
+		r = PTR_ERR(v);
+		goto err_fd;
+	}
+	file = anon_inode_getfile("svm-vcpu", &vcpu_fops, NULL, O_RDWR);
+	if (IS_ERR(file)) {
+		r = PTR_ERR(file);
+		goto err_vcpu;
+	}
+	if (irqchip_in_kernel(&vm->irqchip)) {
+		r = svm_create_apic(v);
+		if (r)
+			goto err_file;
+	}
+	vm->vcpus[v->index] = v;
+	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);	/* pairs with vm_for_each_vcpu() */
+	vm_get(vm);
+	file->private_data = v;
+	fd_install(fd, file);
+	return fd;
+
+err_file:
+	fput(file);
+err_vcpu:
+	vcpu_free(v);
+err_fd:
+	put_unused_fd(fd);
+	return r;
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The VM object and its file descriptor.
+ *
+ * References: the VM's fd holds one and so does each vCPU's fd. vCPUs live as long as their VM, whether or not their fd
+ * is still open. When the last reference goes, so do irqfds, vCPUs, irqchip and memory, in that order.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/slab.h>
+
+#include "vm/vm.h"
+
+static void machine_free(struct machine *m)
+{
+	coalesced_release(m);
+	mutex_destroy(&m->vm.lock);
+	kfree(m);
+}
+
+static void vm_destroy(struct kref *ref)
+{
+	struct vm *vm = container_of(ref, struct vm, ref);
+	struct machine *m = to_machine(vm);
+	unsigned int i;
+
+	stats_del_vm(m);
+	eventfd_release(m);	/* nobody injects any more */
+	for (i = 0; i < vm->nr_vcpus; i++)
+		vcpu_free(vm->vcpus[i]);
+	svm_vm_destroy(vm);
+	machine_free(m);
+	svm_hardware_put();
+}
+
+/** vm_get() - take a reference; the caller has one. */
+void vm_get(struct vm *vm)
+{
+	kref_get(&vm->ref);
+}
+
+/** vm_put() - drop a reference; the last one destroys the VM. Sleeps. */
+void vm_put(struct vm *vm)
+{
+	kref_put(&vm->ref, vm_destroy);
+}
+
+/**
+ * vm_quiesce() - wait until no vCPU uses a list entry that was unlinked before.
+ * @vm: the VM
+ *
+ * A stay in the guest may be long and is one SRCU read section: the kick ends it.
+ */
+void vm_quiesce(struct vm *vm)
+{
+	struct vcpu *v;
+	unsigned int i;
+
+	vm_for_each_vcpu(i, v, vm)
+		vcpu_request(v, REQ_KICK);
+	synchronize_srcu_expedited(&vm->mem.srcu);
+}
+
+static struct vm *vm_create(void)
+{
+	struct machine *m;
+	int r;
+
+	m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+	if (!m)
+		return ERR_PTR(-ENOMEM);
+	mutex_init(&m->vm.lock);
+	kref_init(&m->vm.ref);
+	eventfd_init(m);
+	r = coalesced_init(m);
+	if (r)
+		goto err_free;
+	r = svm_hardware_get();
+	if (r)
+		goto err_free;
+	r = svm_vm_init(&m->vm);
+	if (r)
+		goto err_hardware;
+	stats_add_vm(m);
+	return &m->vm;
+
+err_hardware:
+	svm_hardware_put();
+err_free:
+	machine_free(m);
+	return ERR_PTR(r);
+}
+
+static int vm_release(struct inode *inode, struct file *file)
+{
+	vm_put(file->private_data);
+	return 0;
+}
+
+static const struct file_operations vm_fops = {
+	.owner = THIS_MODULE,
+	.release = vm_release,
+	.unlocked_ioctl = vm_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+/**
+ * vm_create_fd() - KVM_CREATE_VM.
+ *
+ * Return: the new fd, -EBUSY where another hypervisor holds SVM, -ENOMEM, -EMFILE, -ENFILE, -EINTR.
+ */
+int vm_create_fd(void)
+{
+	struct file *file;
+	struct vm *vm;
+	int fd;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	vm = vm_create();
+	if (IS_ERR(vm)) {
+		put_unused_fd(fd);
+		return PTR_ERR(vm);
+	}
+	file = anon_inode_getfile("svm-vm", &vm_fops, vm, O_RDWR);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		vm_put(vm);
+		return PTR_ERR(file);
+	}
+	fd_install(fd, file);	/* last: another thread may use or close it at once */
+	return fd;
+}

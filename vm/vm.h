@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the files of vm/ share: the device, VM and vCPU file descriptors, and events on eventfds. */
+#ifndef SVM_VM_VM_H
+#define SVM_VM_VM_H
+
+#include <linux/fs.h>
+#include <linux/list.h>
+#include <linux/spinlock.h>
+
+#include "svm/svm.h"
+#include "uapi/svm.h"
+
+#define VCPU_MMAP_PAGES		3	/* run, port data, coalesced ring */
+#define VM_MAX_EVENTS		1024	/* of each kind: irqfds, ioeventfds, coalesced zones */
+#define VM_MAX_ROUTES		4096	/* entries of KVM_SET_GSI_ROUTING */
+
+/* A VM with what only vm/ knows of it. */
+struct machine {
+	struct vm vm;
+	struct list_head list;		/* Protected by: machines_lock (stats.c) */
+
+	/* eventfd.c. Changed with vm.lock held; the first two are read under mem.srcu */
+	struct list_head port_events;	/* struct io_event */
+	struct list_head mmio_events;
+	struct list_head irqfds;
+	unsigned int nr_io_events, nr_irqfds;
+
+	/* coalesced.c */
+	struct list_head zones;		/* changed with vm.lock held, read under mem.srcu */
+	unsigned int nr_zones;
+	spinlock_t ring_lock;
+	u32 ring_last;			/* Protected by: ring_lock. The page's own copy is never read */
+	struct page *ring_page;		/* page 2 of each vCPU's mmap */
+};
+
+static inline struct machine *to_machine(struct vm *vm)
+{
+	return container_of(vm, struct machine, vm);
+}
+
+/* vm.c */
+int vm_create_fd(void);
+void vm_get(struct vm *vm);
+void vm_put(struct vm *vm);
+void vm_quiesce(struct vm *vm);
+
+/* vcpu.c */
+int vcpu_create_fd(struct vm *vm, unsigned long id);
+void vcpu_free(struct vcpu *v);
+
+/* ioctl.c */
+long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+
+/* cap.c */
+int cap_check(unsigned long cap);
+
+/* stats.c */
+void stats_add_vm(struct machine *m);
+void stats_del_vm(struct machine *m);
+
+/* eventfd.c, coalesced.c. The caller holds vm->lock. */
+int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args);
+int ioeventfd_ioctl(struct vm *vm, const struct kvm_ioeventfd *args);
+void eventfd_init(struct machine *m);
+void eventfd_release(struct machine *m);
+void eventfd_claim_writes(struct vm *vm);
+int coalesced_init(struct machine *m);
+void coalesced_release(struct machine *m);
+int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone);
+int coalesced_unregister(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone);
+bool coalesced_write(struct machine *m, bool port, u64 addr, unsigned int len, const void *data);
+
+#endif
