@@ -1,0 +1,883 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every exit reason to userspace: ports, string I/O, MMIO, HLT, shutdown,
+ * signals, immediate_exit, the interrupt window and the two error exits.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "vm.h"
+
+#define MMIO_GPA 0x10000000ULL /* no memory there */
+#define STR_PORT 0x300
+
+static struct vcpu *start_guest(struct vm *vm, void (*fn)(u64), u64 arg)
+{
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+
+	vcpu_set_guest(vcpu, fn, arg);
+	return vcpu;
+}
+
+/* Single port accesses. */
+static void guest_ports(u64 arg)
+{
+	(void)arg;
+	outb(0x80, 0x11);
+	outw(0x1234, 0x2233);
+	outl(0xfffc, 0x44556677);
+	guest_assert_eq(inb(0x60), 0xa5);
+	guest_assert_eq(inw(0x1f0), 0xbeef);
+	guest_assert_eq(inl(0xcf8), 0xdeadbeef);
+	guest_done();
+}
+
+static void answer_in(struct vcpu *vcpu, u16 port, u64 val, int size)
+{
+	struct kvm_run *run = vcpu->run;
+
+	vcpu_expect(vcpu, KVM_EXIT_IO);
+	CHECK_EQ(run->io.direction, KVM_EXIT_IO_IN);
+	CHECK_EQ(run->io.port, port);
+	CHECK_EQ(run->io.size, size);
+	CHECK_EQ(run->io.count, 1);
+	memcpy((char *)run + run->io.data_offset, &val, size);
+}
+
+static void test_ports(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_ports, 0);
+
+	CHECK_EQ(vcpu_expect_out(vcpu, 0x80, 1), 0x11);
+	CHECK_EQ(vcpu_expect_out(vcpu, 0x1234, 2), 0x2233);
+	CHECK_EQ(vcpu_expect_out(vcpu, 0xfffc, 4), 0x44556677);
+	answer_in(vcpu, 0x60, 0xa5, 1);
+	answer_in(vcpu, 0x1f0, 0xbeef, 2);
+	answer_in(vcpu, 0xcf8, 0xdeadbeef, 4);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* IN of a byte or word leaves the rest of RAX; a dword clears the upper half. */
+static void guest_in_merge(u64 arg)
+{
+	u64 val = 0x1122334455667788;
+
+	(void)arg;
+	asm volatile("inb $0x60, %%al" : "+a"(val));
+	guest_assert_eq(val, 0x11223344556677a5);
+	asm volatile("inw $0x60, %%ax" : "+a"(val));
+	guest_assert_eq(val, 0x112233445566beef);
+	asm volatile("inl $0x60, %%eax" : "+a"(val));
+	guest_assert_eq(val, 0xdeadbeef);
+	guest_done();
+}
+
+static void test_in_merge(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_in_merge, 0);
+
+	answer_in(vcpu, 0x60, 0xa5, 1);
+	answer_in(vcpu, 0x60, 0xbeef, 2);
+	answer_in(vcpu, 0x60, 0xdeadbeef, 4);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* A dead register file after OUT: userspace may change registers at the exit. */
+static void guest_setregs(u64 arg)
+{
+	(void)arg;
+	asm volatile("movl $1, %%ebx; outb %%al, $0x10; cmpl $77, %%ebx; je 1f; ud2; 1:"
+		     :
+		     :
+		     : "rbx", "cc");
+	guest_done();
+}
+
+static void test_setregs_at_exit(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_setregs, 0);
+	struct kvm_regs regs;
+
+	vcpu_expect_out(vcpu, 0x10, 1);
+	vcpu_get_regs(vcpu, &regs);
+	CHECK_EQ(regs.rbx, 1);
+	regs.rbx = 77;
+	vcpu_set_regs(vcpu, &regs);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* String I/O: the exits may come in any batches, the stream must be right. */
+static u8 str_buf[8192];
+
+#define STR_INSNS(op, reg, ptr) \
+	switch (size) { \
+	case 1: \
+		asm volatile("rep " op "b" \
+			     : "+" reg(ptr), "+c"(count) \
+			     : "d"(STR_PORT) \
+			     : "memory"); \
+		break; \
+	case 2: \
+		asm volatile("rep " op "w" \
+			     : "+" reg(ptr), "+c"(count) \
+			     : "d"(STR_PORT) \
+			     : "memory"); \
+		break; \
+	default: \
+		asm volatile("rep " op "l" \
+			     : "+" reg(ptr), "+c"(count) \
+			     : "d"(STR_PORT) \
+			     : "memory"); \
+		break; \
+	}
+
+#define STR_BYTES 4900 /* over a page, not a multiple of one */
+
+/* arg: size | in << 8 | backwards << 9 */
+static void guest_string(u64 arg)
+{
+	u64 size = arg & 0xff, count = STR_BYTES / size;
+	u64 start = (u64)str_buf + 8, ptr = start;
+	u64 i;
+
+	if (!(arg & 0x100))
+		for (i = 0; i < STR_BYTES; i++)
+			str_buf[8 + i] = i * 7 + (i >> 8);
+	if (arg & 0x200) {
+		ptr += STR_BYTES - size;
+		asm volatile("std");
+	}
+	if (arg & 0x100)
+		STR_INSNS("ins", "D", ptr)
+	else
+		STR_INSNS("outs", "S", ptr)
+	asm volatile("cld");
+	guest_assert_eq(count, 0);
+	guest_assert_eq(ptr, arg & 0x200 ? start - size : start + STR_BYTES);
+	if (arg & 0x100)
+		for (i = 0; i < STR_BYTES; i++)
+			guest_assert_eq(str_buf[8 + i], (u8)(i * 7 + (i >> 8)));
+	guest_done();
+}
+
+static u8 str_byte(u32 offset)
+{
+	return offset * 7 + (offset >> 8);
+}
+
+/* Serve one string operation; @pos is the count of bytes done so far. */
+static u32 serve_string(struct kvm_run *run, bool back, u32 pos)
+{
+	u8 *data = (u8 *)run + run->io.data_offset;
+	u32 i, b, size = run->io.size;
+
+	for (i = 0; i < run->io.count; i++) {
+		u32 off = back ? STR_BYTES - size - pos : pos;
+
+		for (b = 0; b < size; b++) {
+			if (run->io.direction == KVM_EXIT_IO_IN)
+				data[i * size + b] = str_byte(off + b);
+			else
+				CHECK_EQ(data[i * size + b], str_byte(off + b));
+		}
+		pos += size;
+	}
+	return pos;
+}
+
+static void string_case(int size, bool in, bool back)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = start_guest(vm, guest_string, size | in << 8 | back << 9);
+	struct kvm_run *run = vcpu->run;
+	u32 pos = 0;
+
+	while (pos < STR_BYTES) {
+		vcpu_expect(vcpu, KVM_EXIT_IO);
+		CHECK_EQ(run->io.port, STR_PORT);
+		CHECK_EQ(run->io.size, size);
+		CHECK_EQ(run->io.direction, in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT);
+		CHECK(run->io.data_offset + run->io.count * size <= vm->run_size);
+		pos = serve_string(run, back, pos);
+	}
+	CHECK_EQ(pos, STR_BYTES);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+	vm_destroy(vm);
+}
+
+static void test_string_out(void)
+{
+	string_case(1, false, false);
+	string_case(2, false, false);
+	string_case(4, false, false);
+}
+
+static void test_string_in(void)
+{
+	string_case(1, true, false);
+	string_case(2, true, false);
+	string_case(4, true, false);
+}
+
+static void test_string_backwards(void)
+{
+	int size;
+
+	for (size = 1; size <= 4; size *= 2) {
+		string_case(size, false, true);
+		string_case(size, true, true);
+	}
+}
+
+/* REP with RCX zero does nothing; without REP one unit moves. */
+static void guest_string_edges(u64 arg)
+{
+	u64 count = 0, ptr = (u64)str_buf;
+
+	(void)arg;
+	str_buf[0] = 0x31;
+	asm volatile("rep outsb" : "+S"(ptr), "+c"(count) : "d"(STR_PORT) : "memory");
+	guest_assert_eq(ptr, (u64)str_buf);
+	guest_sync(1);
+	asm volatile("outsb" : "+S"(ptr) : "d"(STR_PORT) : "memory");
+	guest_assert_eq(ptr, (u64)str_buf + 1);
+	asm volatile("insb" : "+D"(ptr) : "d"(STR_PORT) : "memory");
+	guest_assert_eq(str_buf[1], 0x32);
+	guest_done();
+}
+
+static void test_string_edges(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_string_edges, 0);
+
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	CHECK_EQ(vcpu_expect_out(vcpu, STR_PORT, 1), 0x31);
+	answer_in(vcpu, STR_PORT, 0x32, 1);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* MMIO */
+static void guest_mmio(u64 arg)
+{
+	volatile u8 *b = (void *)(MMIO_GPA + 1);
+	volatile u16 *w = (void *)(MMIO_GPA + 2);
+	volatile u32 *l = (void *)(MMIO_GPA + 4);
+	volatile u64 *q = (void *)(MMIO_GPA + 8);
+
+	(void)arg;
+	*b = 0x12;
+	*w = 0x3456;
+	*l = 0x789abcde;
+	*q = 0x1122334455667788;
+	guest_assert_eq(*b, 0x81);
+	guest_assert_eq(*w, 0x8281);
+	guest_assert_eq(*l, 0x84838281);
+	guest_assert_eq(*q, 0x8887868584838281);
+	guest_done();
+}
+
+static void mmio_write(struct vcpu *vcpu, u64 gpa, u64 val, u32 len)
+{
+	struct kvm_run *run = vcpu->run;
+	u64 got = 0;
+
+	vcpu_expect(vcpu, KVM_EXIT_MMIO);
+	CHECK_EQ(run->mmio.is_write, 1);
+	CHECK_EQ(run->mmio.phys_addr, gpa);
+	CHECK_EQ(run->mmio.len, len);
+	memcpy(&got, run->mmio.data, len);
+	CHECK_EQ(got, val);
+}
+
+static void mmio_read(struct vcpu *vcpu, u64 gpa, u64 val, u32 len)
+{
+	struct kvm_run *run = vcpu->run;
+
+	vcpu_expect(vcpu, KVM_EXIT_MMIO);
+	CHECK_EQ(run->mmio.is_write, 0);
+	CHECK_EQ(run->mmio.phys_addr, gpa);
+	CHECK_EQ(run->mmio.len, len);
+	memcpy(run->mmio.data, &val, len);
+}
+
+static void test_mmio(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_mmio, 0);
+	u64 val = 0x8887868584838281;
+
+	mmio_write(vcpu, MMIO_GPA + 1, 0x12, 1);
+	mmio_write(vcpu, MMIO_GPA + 2, 0x3456, 2);
+	mmio_write(vcpu, MMIO_GPA + 4, 0x789abcde, 4);
+	mmio_write(vcpu, MMIO_GPA + 8, 0x1122334455667788, 8);
+	mmio_read(vcpu, MMIO_GPA + 1, val, 1);
+	mmio_read(vcpu, MMIO_GPA + 2, val, 2);
+	mmio_read(vcpu, MMIO_GPA + 4, val, 4);
+	mmio_read(vcpu, MMIO_GPA + 8, val, 8);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* Instructions other than MOV on MMIO. */
+static void guest_mmio_insns(u64 arg)
+{
+	u64 val = ~0ULL, flags;
+
+	(void)arg;
+	asm volatile("movzbl (%1), %k0" : "+r"(val) : "r"(MMIO_GPA));
+	guest_assert_eq(val, 0x80);
+	asm volatile("movsbq (%1), %0" : "+r"(val) : "r"(MMIO_GPA));
+	guest_assert_eq(val, 0xffffffffffffff80);
+	asm volatile("movl $0x55aa, (%0)" : : "r"(MMIO_GPA) : "memory");
+	asm volatile("addl %1, (%0)" : : "r"(MMIO_GPA), "r"(5) : "memory");
+	asm volatile("testb $0x80, (%1); pushf; pop %0" : "=r"(flags) : "r"(MMIO_GPA));
+	guest_assert_eq(flags & 0xc0, 0x80);
+	asm volatile("xchgl %k0, (%1)" : "+r"(val) : "r"(MMIO_GPA) : "memory");
+	guest_assert_eq(val, 0x1234);
+	guest_done();
+}
+
+static void test_mmio_insns(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_mmio_insns, 0);
+
+	mmio_read(vcpu, MMIO_GPA, 0x80, 1);
+	mmio_read(vcpu, MMIO_GPA, 0x80, 1);
+	mmio_write(vcpu, MMIO_GPA, 0x55aa, 4);
+	mmio_read(vcpu, MMIO_GPA, 0x100, 4);
+	mmio_write(vcpu, MMIO_GPA, 0x105, 4);
+	mmio_read(vcpu, MMIO_GPA, 0x80, 1);
+	mmio_read(vcpu, MMIO_GPA, 0x1234, 4);
+	mmio_write(vcpu, MMIO_GPA, 0xffffff80, 4);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* A store over the border of two MMIO pages comes in parts (security row 27). */
+static void guest_mmio_split(u64 arg)
+{
+	(void)arg;
+	*(volatile u64 *)(MMIO_GPA + 0xffd) = 0x8877665544332211;
+	guest_assert_eq(*(volatile u64 *)(MMIO_GPA + 0xffd), 0x8877665544332211);
+	guest_done();
+}
+
+static void test_mmio_split(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_mmio_split, 0);
+	struct kvm_run *run = vcpu->run;
+	u8 bytes[8] = { 0 };
+	u32 done;
+
+	for (done = 0; done < 16; done += run->mmio.len) {
+		u64 off;
+
+		vcpu_expect(vcpu, KVM_EXIT_MMIO);
+		off = run->mmio.phys_addr - (MMIO_GPA + 0xffd);
+		CHECK_EQ(run->mmio.is_write, done < 8);
+		CHECK(run->mmio.len && off + run->mmio.len <= 8);
+		if (done < 8)
+			memcpy(bytes + off, run->mmio.data, run->mmio.len);
+		else
+			memcpy(run->mmio.data, bytes + off, run->mmio.len);
+	}
+	CHECK_EQ(*(u64 *)bytes, 0x8877665544332211);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* String instructions between memory and MMIO. */
+static void guest_mmio_string(u64 arg)
+{
+	u64 src = (u64)str_buf, dst = MMIO_GPA, count = 4;
+
+	(void)arg;
+	str_buf[0] = 1;
+	str_buf[1] = 2;
+	str_buf[2] = 3;
+	str_buf[3] = 4;
+	asm volatile("rep movsb" : "+S"(src), "+D"(dst), "+c"(count) : : "memory");
+	guest_assert_eq(dst, MMIO_GPA + 4);
+	src = MMIO_GPA;
+	dst = (u64)str_buf + 16;
+	count = 4;
+	asm volatile("rep movsb" : "+S"(src), "+D"(dst), "+c"(count) : : "memory");
+	guest_assert_eq(*(u32 *)(str_buf + 16), 0x40302010);
+	dst = MMIO_GPA + 8;
+	count = 3;
+	asm volatile("rep stosl" : "+D"(dst), "+c"(count) : "a"(0x77) : "memory");
+	guest_done();
+}
+
+static void test_mmio_string(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_mmio_string, 0);
+	int i;
+
+	for (i = 0; i < 4; i++)
+		mmio_write(vcpu, MMIO_GPA + i, i + 1, 1);
+	for (i = 0; i < 4; i++)
+		mmio_read(vcpu, MMIO_GPA + i, (i + 1) << 4, 1);
+	for (i = 0; i < 3; i++)
+		mmio_write(vcpu, MMIO_GPA + 8 + 4 * i, 0x77, 4);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* Writes to a read-only slot are MMIO; reads come from the memory. */
+static void guest_readonly(u64 arg)
+{
+	guest_assert_eq(*(volatile u32 *)arg, 0xcafe);
+	*(volatile u32 *)arg = 0xbad;
+	guest_assert_eq(*(volatile u32 *)arg, 0xcafe);
+	guest_done();
+}
+
+static void test_mmio_readonly_slot(void)
+{
+	struct vm *vm = vm_create_image();
+	u32 *mem = vm_add_mem(vm, 1, MMIO_GPA, 4096);
+	struct vcpu *vcpu;
+
+	vm_set_slot(vm, 1, MMIO_GPA, mem, 0, 0);
+	vm_set_slot(vm, 1, MMIO_GPA, mem, 4096, KVM_MEM_READONLY);
+	*mem = 0xcafe;
+	vcpu = start_guest(vm, guest_readonly, MMIO_GPA);
+	mmio_write(vcpu, MMIO_GPA, 0xbad, 4);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+	CHECK_EQ(*mem, 0xcafe);
+}
+
+/* HLT without an irqchip exits, RIP past it; with one it sleeps in the kernel. */
+static void guest_hlt(u64 arg)
+{
+	(void)arg;
+	cli();
+	hlt();
+	guest_done();
+}
+
+static void test_hlt(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_hlt, 0);
+
+	vcpu_expect(vcpu, KVM_EXIT_HLT);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+static void on_usr1(int sig)
+{
+	(void)sig;
+}
+
+/* Send SIGUSR1 to this thread after @ms milliseconds, and then every 20 ms. */
+static timer_t signal_in(int ms)
+{
+	struct sigaction sa = { .sa_handler = on_usr1 };
+	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	struct itimerspec when = {
+		.it_value.tv_nsec = ms * 1000000L,
+		.it_interval.tv_nsec = 20000000,
+	};
+	timer_t timer;
+
+	sigaction(SIGUSR1, &sa, NULL);
+	CHECK_OK(timer_create(CLOCK_MONOTONIC, &ev, &timer));
+	CHECK_OK(timer_settime(timer, 0, &when, NULL));
+	return timer;
+}
+
+static void nmi_handler(struct guest_frame *frame)
+{
+	(void)frame;
+}
+
+static void test_hlt_irqchip(void)
+{
+	struct vm *vm = vm_create_image();
+	struct kvm_mp_state mp;
+	struct vcpu *vcpu;
+	timer_t timer;
+	int i, got;
+
+	vm_irqchip(vm);
+	*guest_ptr(vm, guest_handlers[2]) = nmi_handler;
+	vcpu = start_guest(vm, guest_hlt, 0);
+	timer = signal_in(50);
+	for (i = 0; i < 3; i++) {
+		got = vcpu_run(vcpu);
+		CHECKF(got == -EINTR, "%s", vm_exit_name(got));
+		CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_INTR);
+	}
+	timer_delete(timer);
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp));
+	CHECK_EQ(mp.mp_state, KVM_MP_STATE_HALTED);
+	CHECK_OK(ioctl(vcpu->fd, KVM_NMI, 0));
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp));
+	CHECK_EQ(mp.mp_state, KVM_MP_STATE_RUNNABLE);
+}
+
+/* Triple fault: no IDT to deliver #UD, #DF (security row 17). */
+PAYLOAD(triple, ".code32\n ud2\n");
+
+static void test_shutdown(void)
+{
+	struct vm *vm = vm_create_flat(4 << 20);
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	struct kvm_sregs s;
+	int mode;
+
+	vm_load_payload(vm, VM_CODE_GPA, triple);
+	for (mode = MODE_REAL; mode <= MODE_COMPAT; mode++) {
+		if (mode == MODE_V86)
+			continue;
+		vcpu_set_mode(vcpu, mode, 0, VM_CODE_GPA);
+		vcpu_get_sregs(vcpu, &s);
+		s.idt.base = 0;
+		s.idt.limit = 0;
+		vcpu_set_sregs(vcpu, &s);
+		vcpu_expect(vcpu, KVM_EXIT_SHUTDOWN);
+	}
+}
+
+/* A spinning guest, with interrupts off, and each way to get it out. */
+static volatile u64 spin_count;
+
+static void guest_spin(u64 arg)
+{
+	(void)arg;
+	cli();
+	for (;;)
+		spin_count++;
+}
+
+static void test_intr_signal(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = start_guest(vm, guest_spin, 0);
+	timer_t timer = signal_in(20);
+	u64 last = 0;
+	int i;
+
+	for (i = 0; i < 5; i++) {
+		int got = vcpu_run(vcpu);
+
+		CHECKF(got == -EINTR, "%s", vm_exit_name(got));
+		CHECK_EQ(vcpu->run->exit_reason, KVM_EXIT_INTR);
+	}
+	CHECK(*guest_ptr(vm, spin_count) > last);
+	timer_delete(timer);
+}
+
+static void test_immediate_exit(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = start_guest(vm, guest_spin, 0);
+	int got;
+
+	vcpu->run->immediate_exit = 1;
+	got = vcpu_run(vcpu);
+	CHECKF(got == -EINTR, "%s", vm_exit_name(got));
+	CHECK_EQ(*guest_ptr(vm, spin_count), 0);
+}
+
+/* A pending IN completes under immediate_exit: the data is taken, nothing else runs. */
+static void guest_in_complete(u64 arg)
+{
+	(void)arg;
+	guest_assert_eq(inl(0x60), 0x1234);
+	guest_done();
+}
+
+static void test_immediate_exit_completes(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_in_complete, 0);
+	struct kvm_regs regs;
+
+	answer_in(vcpu, 0x60, 0x1234, 4);
+	vcpu_complete(vcpu);
+	vcpu_get_regs(vcpu, &regs);
+	CHECK_EQ(regs.rax, 0x1234);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+struct sigmask_arg {
+	struct kvm_signal_mask head;
+	u8 bits[8];
+};
+
+/* KVM_SET_SIGNAL_MASK: a signal blocked outside but not in the mask ends KVM_RUN. */
+static void test_signal_mask(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_spin, 0);
+	struct sigmask_arg arg = { .head.len = 8 };
+	u64 one = 1ULL << (SIGUSR2 - 1);
+	sigset_t set;
+	int got;
+
+	memcpy(arg.head.sigset, &one, 8);
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &arg));
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGUSR1, on_usr1);
+	raise(SIGUSR1);
+	got = vcpu_run(vcpu);
+	CHECKF(got == -EINTR, "%s", vm_exit_name(got));
+	sigpending(&set);
+	CHECK(sigismember(&set, SIGUSR1));
+	arg.head.len = 7;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &arg), EINVAL);
+}
+
+static void guest_window(u64 arg)
+{
+	(void)arg;
+	cli();
+	guest_sync(1);
+	sti_nop_cli();
+	guest_sync(2);
+	guest_done();
+}
+
+static void test_irq_window(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_window, 0);
+
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	CHECK_EQ(vcpu->run->if_flag, 0);
+	CHECK_EQ(vcpu->run->ready_for_interrupt_injection, 0);
+	vcpu->run->request_interrupt_window = 1;
+	vcpu_expect(vcpu, KVM_EXIT_IRQ_WINDOW_OPEN);
+	CHECK_EQ(vcpu->run->if_flag, 1);
+	CHECK_EQ(vcpu->run->ready_for_interrupt_injection, 1);
+	vcpu->run->request_interrupt_window = 0;
+	CHECK_EQ(vcpu_run_guest(vcpu), 2);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/*
+ * State that VMRUN refuses: CS with both L and D in long mode (APM vol. 2,
+ * 15.5.1). Either KVM_SET_SREGS refuses it or the entry fails, cleanly.
+ */
+static void test_fail_entry(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = start_guest(vm, guest_hlt, 0);
+	struct kvm_sregs bad, good;
+	struct kvm_regs regs;
+	int got;
+
+	vcpu_get_regs(vcpu, &regs);
+	vcpu_get_sregs(vcpu, &good);
+	bad = good;
+	bad.cs.db = 1;
+	if (ioctl(vcpu->fd, KVM_SET_SREGS, &bad) < 0) {
+		CHECK_EQ(errno, EINVAL);
+	} else {
+		got = vcpu_run(vcpu);
+		CHECKF(got == KVM_EXIT_FAIL_ENTRY || got == KVM_EXIT_INTERNAL_ERROR, "%s",
+		       vm_exit_name(got));
+		if (got == KVM_EXIT_FAIL_ENTRY)
+			CHECK(vcpu->run->fail_entry.hardware_entry_failure_reason);
+	}
+	/* The vCPU is not spoilt, except that QEMU's VMRUN stores a RIP of its own. */
+	vcpu_set_sregs(vcpu, &good);
+	vcpu_set_regs(vcpu, &regs);
+	vcpu_expect(vcpu, KVM_EXIT_HLT);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* PXOR from MMIO: nobody's emulator has a reason to know it. */
+extern const char undecodable_insn[];
+
+static void guest_undecodable(u64 arg)
+{
+	asm volatile(".globl undecodable_insn\n"
+		     "undecodable_insn: .byte 0x66, 0x0f, 0xef, 0x00	# pxor (%%rax), %%xmm0\n"
+		     :
+		     : "a"(arg)
+		     : "memory");
+	guest_done();
+}
+
+static void test_internal_error(void)
+{
+	static const u8 insn[] = { 0x66, 0x0f, 0xef, 0x00 };
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_undecodable, MMIO_GPA);
+	struct kvm_run *run = vcpu->run;
+	struct kvm_regs regs;
+
+	vcpu_expect(vcpu, KVM_EXIT_INTERNAL_ERROR);
+	CHECK_EQ(run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	vcpu_get_regs(vcpu, &regs);
+	CHECK_EQ(regs.rip, (u64)undecodable_insn);
+	CHECK(run->emulation_failure.ndata >= 1);
+	if (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
+		CHECK(run->emulation_failure.insn_size >= sizeof(insn));
+		CHECK(!memcmp(run->emulation_failure.insn_bytes, insn, sizeof(insn)));
+	} else {
+		CHECK(vm_is_kvm());
+	}
+	/* Userspace may step over it. */
+	regs.rip += sizeof(insn);
+	vcpu_set_regs(vcpu, &regs);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* Execution from a hole neither hangs nor oopses (security row 19). */
+static void test_execute_hole(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), (void (*)(u64))MMIO_GPA, 0);
+	timer_t timer = signal_in(300);
+	int got = vcpu_run(vcpu);
+
+	timer_delete(timer);
+	CHECKF(got == KVM_EXIT_INTERNAL_ERROR || got == -EINTR || got == KVM_EXIT_MMIO, "%s",
+	       vm_exit_name(got));
+}
+
+/* Execution from a read-only slot works; a store into it is MMIO. */
+static void guest_call(u64 arg)
+{
+	u64 val;
+
+	asm volatile("call *%1" : "=a"(val) : "r"(arg) : "memory");
+	guest_assert_eq(val, 0x77);
+	guest_done();
+}
+
+static void test_execute_readonly(void)
+{
+	static const u8 code[] = {
+		0xc6, 0x05, 0xf9, 0, 0, 0, 0x12, /* movb $0x12, 0x100(start) */
+		0xb8, 0x77, 0,	  0, 0,		 /* mov $0x77, %eax */
+		0xc3,
+	};
+	struct vm *vm = vm_create_image();
+	u8 *mem = vm_add_mem(vm, 1, MMIO_GPA, 4096);
+	struct vcpu *vcpu;
+
+	vm_set_slot(vm, 1, MMIO_GPA, mem, 0, 0);
+	vm_set_slot(vm, 1, MMIO_GPA, mem, 4096, KVM_MEM_READONLY);
+	memcpy(mem, code, sizeof(code));
+	vcpu = start_guest(vm, guest_call, MMIO_GPA);
+	mmio_write(vcpu, MMIO_GPA + 0x100, 0x12, 1);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+	CHECK_EQ(mem[0x100], 0);
+}
+
+/* String I/O in real mode: 16-bit addresses, ES and an overridden segment. */
+PAYLOAD(real_string, ".code16\n"
+		     "mov $0x300, %dx\n cld\n"
+		     "mov $0x9000, %si\n mov $4, %cx\n rep outsw\n"
+		     "mov $0x2000, %ax\n mov %ax, %es\n"
+		     "mov $0x10, %si\n mov $3, %cx\n rep outsb %es:(%si), %dx\n"
+		     "mov $0x20, %di\n mov $2, %cx\n rep insl\n"
+		     "mov %di, %ax\n out %ax, $0x12\n"
+		     "hlt\n");
+
+static void test_string_real(void)
+{
+	struct vm *vm = vm_create_flat(4 << 20);
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	struct kvm_run *run = vcpu->run;
+	u8 *ds = vm_hva(vm, VM_CODE_GPA + 0x9000), *es = vm_hva(vm, 0x20000), seen[14];
+	u32 done = 0, i;
+
+	for (i = 0; i < 8; i++)
+		ds[i] = 0x40 + i;
+	for (i = 0; i < 3; i++)
+		es[0x10 + i] = 0x90 + i;
+	vm_load_payload(vm, VM_CODE_GPA, real_string);
+	vcpu_set_mode(vcpu, MODE_REAL, 0, VM_CODE_GPA);
+	while (done < 11) {
+		vcpu_expect(vcpu, KVM_EXIT_IO);
+		CHECK_EQ(run->io.size, done < 8 ? 2 : 1);
+		CHECK(done + run->io.size * run->io.count <= 11);
+		memcpy(seen + done, (char *)run + run->io.data_offset,
+		       run->io.size * run->io.count);
+		done += run->io.size * run->io.count;
+	}
+	CHECK(!memcmp(seen, ds, 8) && !memcmp(seen + 8, es + 0x10, 3));
+	for (done = 0; done < 8; done += 4 * run->io.count) {
+		vcpu_expect(vcpu, KVM_EXIT_IO);
+		CHECK_EQ(run->io.size, 4);
+		memset((char *)run + run->io.data_offset, 0xc3, 4 * run->io.count);
+	}
+	CHECK_EQ(vcpu_expect_out(vcpu, 0x12, 2), 0x28);
+	CHECK_EQ(*(u64 *)(es + 0x20), 0xc3c3c3c3c3c3c3c3);
+	vcpu_expect(vcpu, KVM_EXIT_HLT);
+}
+
+/* A thread that scribbles over kvm_run during KVM_RUN (security row 31). */
+static void *scribble(void *arg)
+{
+	struct kvm_run *run = arg;
+	volatile u8 *bytes = (void *)run;
+	size_t i;
+
+	for (;;)
+		for (i = 8; i < sizeof(*run); i++)
+			bytes[i] = test_random();
+	return NULL;
+}
+
+static void guest_io_loop(u64 arg)
+{
+	(void)arg;
+	for (;;) {
+		u64 ptr = (u64)str_buf, count = 64;
+
+		outb(0x10, 1);
+		inl(0x20);
+		asm volatile("rep insb" : "+D"(ptr), "+c"(count) : "d"(STR_PORT) : "memory");
+		*(volatile u32 *)MMIO_GPA = 5;
+		(void)*(volatile u64 *)MMIO_GPA;
+	}
+}
+
+static void test_scribble_run(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = start_guest(vm, guest_io_loop, 0);
+	pthread_t thread;
+	int i;
+
+	signal_in(50);
+	CHECK(!pthread_create(&thread, NULL, scribble, vcpu->run));
+	for (i = 0; i < 3000; i++) {
+		vcpu->run->immediate_exit = 0;
+		vcpu_run(vcpu);
+	}
+}
+
+static const struct ktap_test tests[] = {
+	{ "ports", test_ports, 0 },
+	{ "in_merge", test_in_merge, 0 },
+	{ "setregs_at_exit", test_setregs_at_exit, 0 },
+	{ "string_out", test_string_out, 0 },
+	{ "string_in", test_string_in, 0 },
+	{ "string_backwards", test_string_backwards, 60 },
+	{ "string_edges", test_string_edges, 0 },
+	{ "string_real", test_string_real, 0 },
+	{ "mmio", test_mmio, 0 },
+	{ "mmio_insns", test_mmio_insns, 0 },
+	{ "mmio_split", test_mmio_split, 0 },
+	{ "mmio_string", test_mmio_string, 0 },
+	{ "mmio_readonly_slot", test_mmio_readonly_slot, 0 },
+	{ "hlt", test_hlt, 0 },
+	{ "hlt_irqchip", test_hlt_irqchip, 0 },
+	{ "shutdown", test_shutdown, 0 },
+	{ "intr_signal", test_intr_signal, 0 },
+	{ "immediate_exit", test_immediate_exit, 0 },
+	{ "immediate_exit_completes", test_immediate_exit_completes, 0 },
+	{ "signal_mask", test_signal_mask, 0 },
+	{ "irq_window", test_irq_window, 0 },
+	{ "fail_entry", test_fail_entry, 0 },
+	{ "internal_error", test_internal_error, 0 },
+	{ "execute_hole", test_execute_hole, 0 },
+	{ "execute_readonly", test_execute_readonly, 0 },
+	{ "scribble_run", test_scribble_run, 0 },
+};
+
+KTAP_MAIN(tests)
