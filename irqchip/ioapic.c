@@ -83,6 +83,9 @@ int ioapic_set_irq(struct ioapic *io, unsigned int pin, int level)
 	if (!(e & RTE_LEVEL) && (io->lines & bit))
 		return 0;	/* no new edge */
 	io->lines |= bit;
+	/* Edges on a masked pin are ignored (82093AA, redirection table, bit 16). */
+	if (!(e & RTE_LEVEL) && (e & RTE_MASKED))
+		return -1;
 	io->irr |= bit;
 	return deliver(io, pin);
 }
@@ -187,7 +190,7 @@ static void write_window(struct ioapic *io, u32 val)
 	if (!(e & RTE_LEVEL))
 		e &= ~RTE_REMOTE_IRR;
 	io->rte[pin] = e;
-	/* A level line that is high, or an edge that came while masked, goes now. */
+	/* A level line that is high goes now. */
 	if ((e & RTE_LEVEL) && (io->lines & BIT(pin)))
 		io->irr |= BIT(pin);
 	deliver(io, pin);

@@ -154,7 +154,6 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s);
 int irqchip_set_state(struct irqchip *chip, const struct kvm_irqchip *s);
 int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg);	/* -EEXIST, -ENOENT without irqchip, -ENOMEM */
-void pit_set_reinject(struct irqchip *chip, bool reinject);	/* KVM_REINJECT_CONTROL */
 int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s);
 int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s);
 

@@ -250,7 +250,8 @@ static void raise_error(struct lapic *apic, int bit)
  * @vector: of fixed and lowest-priority interrupts and SIPI
  * @trig_level: level-triggered
  *
- * Return: 1 accepted, 0 coalesced with one that waits already, -1 not accepted (disabled, bad vector).
+ * Return: 1 accepted, 0 coalesced with one that waits already, -1 not accepted (disabled, bad
+ * vector).
  */
 int lapic_inject(struct lapic *apic, u8 mode, u8 vector, bool trig_level)
 {
@@ -336,7 +337,8 @@ static bool match(const struct lapic *apic, const struct apic_msg *msg)
  * @msg: the message
  *
  * Lowest priority goes to the matching APIC with the lowest PPR.
- * Return: how many accepted it; 0 where it coalesced with one that waits, -1 where none could take it.
+ * Return: how many accepted it; 0 where it coalesced with one that waits, -1 where none could take
+ * it.
  */
 int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
 {
@@ -511,7 +513,7 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 		write_svr(apic, val);
 		return true;
 	case LAPIC_ESR:
-		lapic_set_reg(apic, LAPIC_ESR, xchg(&apic->esr_pending, 0));
+		lapic_set_reg(apic, LAPIC_ESR, xchg(&apic->esr_pending, 0ul));
 		return true;
 	case LAPIC_LVTT:
 	case LAPIC_LVTTHMR:
@@ -576,7 +578,7 @@ void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
  */
 int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 {
-	u32 offset = (msr - 0x800) << 4;
+	u32 offset = array_index_nospec(msr - 0x800, 0x100) << 4;
 
 	if (msr == MSR_IA32_TSC_DEADLINE) {
 		*val = lapic_timer_deadline_mode(apic) ? READ_ONCE(apic->tscdeadline) : 0;
@@ -633,7 +635,7 @@ static u64 x2apic_reserved(u32 offset)
  */
 int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 {
-	u32 offset = (msr - 0x800) << 4;
+	u32 offset = array_index_nospec(msr - 0x800, 0x100) << 4;
 
 	if (msr == MSR_IA32_TSC_DEADLINE) {
 		if (lapic_timer_deadline_mode(apic))
@@ -675,6 +677,7 @@ int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 int lapic_set_base(struct lapic *apic, u64 val, bool host)
 {
 	u64 old = apic->base, mode = val & (BASE_EN | BASE_EXTD);
+	unsigned int i;
 
 	if (val & (~0ull << 52 | 0x2ffull) || mode == BASE_EXTD)
 		return -EINVAL;
@@ -693,6 +696,12 @@ int lapic_set_base(struct lapic *apic, u64 val, bool host)
 		lapic_timer_stop(apic);
 		lapic_set_reg(apic, LAPIC_SVR, 0xff);
 		mask_lvts(apic);
+		/* Disabling forgets what was requested and in service (APM vol. 2, 16.3.1). */
+		for (i = 0; i < 8; i++) {
+			lapic_set_reg(apic, LAPIC_ISR + i * 16, 0);
+			lapic_set_reg(apic, LAPIC_IRR + i * 16, 0);
+		}
+		WRITE_ONCE(apic->highest_isr, 0);
 	}
 	update_enabled(apic);
 	return 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The local APIC's timer (APM vol. 2, 16.4.1): one-shot and periodic counts of a 1 GHz bus clock, and
- * TSC-deadline, each on one hrtimer.
+ * The local APIC's timer (APM vol. 2, 16.4.1): one-shot and periodic counts of a 1 GHz bus clock,
+ * and TSC-deadline, all on one hrtimer.
  *
  * The callback runs in hard interrupts while the vCPU's thread may write registers; what both write,
  * the thread writes only while the timer is cancelled.
@@ -12,7 +12,6 @@
 
 #include "irqchip/private.h"
 
-#define MODE_ONESHOT	0
 #define MODE_PERIODIC	1
 #define MODE_DEADLINE	2
 
@@ -48,7 +47,7 @@ static unsigned int divide_shift(const struct lapic *apic)
 	return (code + 1) & 7;
 }
 
-/* Of a count; at most 2^39. */
+/* Of a count; below 2^39. */
 static u64 to_ns(const struct lapic *apic, u32 count)
 {
 	return (u64)count << divide_shift(apic);
@@ -148,15 +147,14 @@ static void arm(struct lapic *apic, u64 delay_ns)
 	hrtimer_start(&apic->timer, apic->expiry, HRTIMER_MODE_ABS_HARD);
 }
 
-/* Count from @count; it is stopped, and not in deadline mode. */
+/* Count down from @count; the timer is stopped, and not in deadline mode. */
 static void start(struct lapic *apic, u32 count)
 {
 	u64 ns = to_ns(apic, count);
 
 	apic->period_ns = period(apic);
-	if (!ns)
-		return;
-	arm(apic, apic->period_ns ? max(ns, min(apic->period_ns, MIN_PERIOD_NS)) : ns);
+	if (ns)
+		arm(apic, apic->period_ns ? max(ns, MIN_PERIOD_NS) : ns);
 }
 
 /**
@@ -186,6 +184,7 @@ void lapic_timer_restore(struct lapic *apic)
 		lapic_timer_set_deadline(apic, apic->tscdeadline);
 		return;
 	}
+	apic->tscdeadline = 0;
 	if (!left && mode(apic) == MODE_PERIODIC)
 		left = initial;
 	start(apic, min(left, initial));
@@ -198,32 +197,23 @@ void lapic_timer_restore(struct lapic *apic)
  */
 void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr)
 {
-	u32 left;
+	/* Read before the cancellation: a count that is just running out ends after all. */
+	u32 left = max(lapic_timer_current(apic), 1u);
+	bool counting = false;
 
-	if (tdcr == lapic_reg(apic, LAPIC_TDCR))
-		return;
-	if (!lapic_timer_counting(apic)) {
-		lapic_set_reg(apic, LAPIC_TDCR, tdcr);
-		return;
-	}
-	/*
-	 * Read before the cancellation: what expires in between must expire again, so that it is left at 1. In
-	 * one-shot mode the timer may have run out meanwhile, and stays so.
-	 */
-	left = max(lapic_timer_current(apic), 1u);
-	if (hrtimer_cancel(&apic->timer) || READ_ONCE(apic->timer_armed)) {
-		lapic_set_reg(apic, LAPIC_TDCR, tdcr);
+	if (lapic_timer_counting(apic) && tdcr != lapic_reg(apic, LAPIC_TDCR))
+		counting = hrtimer_cancel(&apic->timer);
+	lapic_set_reg(apic, LAPIC_TDCR, tdcr);
+	if (counting)
 		start(apic, left);
-	} else {
-		lapic_set_reg(apic, LAPIC_TDCR, tdcr);
-	}
 }
 
 /**
  * lapic_timer_mode_changed() - the timer's LVT entry was written.
  * @apic: the APIC
  *
- * A change to or from TSC-deadline mode disarms; one between one-shot and periodic takes effect at the next expiry.
+ * A change to or from TSC-deadline mode disarms; one between one-shot and periodic takes effect at the
+ * next expiry.
  */
 void lapic_timer_mode_changed(struct lapic *apic)
 {
@@ -257,18 +247,16 @@ bool lapic_timer_counting(const struct lapic *apic)
  */
 u32 lapic_timer_current(struct lapic *apic)
 {
-	u64 ns = READ_ONCE(apic->period_ns);
+	u64 ns = READ_ONCE(apic->period_ns), over;
 	s64 left;
 
 	if (!lapic_timer_counting(apic))
 		return 0;
 	left = ktime_to_ns(ktime_sub(READ_ONCE(apic->expiry), ktime_get()));
 	if (left <= 0) {
-		u64 over;
-
 		if (!ns)
 			return 0;
-		/* The callback is late: into which period? */
+		/* The callback is late: how far into the next period? */
 		div64_u64_rem(-left, ns, &over);
 		left = ns - over;
 	}

@@ -118,6 +118,11 @@ static enum hrtimer_restart tick(struct hrtimer *timer)
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&pit->lock, flags);
+	/* Another thread started a new count, or set a new mode, while this waited for the lock. */
+	if (hrtimer_is_queued(timer) || !c->loaded) {
+		raw_spin_unlock_irqrestore(&pit->lock, flags);
+		return HRTIMER_NORESTART;
+	}
 	if (pit->reinject) {
 		if (pit->unacked)
 			pit->missed = min(pit->missed + 1, MAX_MISSED);
@@ -390,19 +395,6 @@ void pit_free(struct irqchip *chip)
 	hrtimer_cancel(&pit->timer);
 	chip->pit = NULL;
 	kfree(pit);
-}
-
-/** pit_set_reinject() - KVM_REINJECT_CONTROL. */
-void pit_set_reinject(struct irqchip *chip, bool reinject)
-{
-	struct pit *pit = chip->pit;
-	unsigned long flags;
-
-	raw_spin_lock_irqsave(&pit->lock, flags);
-	pit->reinject = reinject;
-	pit->missed = 0;
-	pit->unacked = false;
-	raw_spin_unlock_irqrestore(&pit->lock, flags);
 }
 
 /** pit_get_state() - KVM_GET_PIT2. 0, or -ENXIO without a PIT. */

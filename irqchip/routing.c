@@ -44,13 +44,21 @@ static void msi_decode(const struct irqchip *chip, u64 address, u32 data, struct
 		msg->dest |= (u32)(address >> 32) & 0xffffff00;
 }
 
-/** irqchip_signal_msi() - KVM_SIGNAL_MSI. Any context. >0 delivered, 0 coalesced, <0 no target. */
+/* With 32-bit ids, bits 7:0 of the upper half are not part of one (api.rst, KVM_SIGNAL_MSI). */
+static bool msi_valid(const struct irqchip *chip, u32 address_hi)
+{
+	return !chip->x2apic_format || !(address_hi & 0xff);
+}
+
+/** irqchip_signal_msi() - KVM_SIGNAL_MSI. Any context. 1 pending now, 0 nobody took it, -EINVAL. */
 int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi)
 {
 	struct apic_msg msg;
 
+	if (!msi_valid(chip, msi->address_hi))
+		return -EINVAL;
 	msi_decode(chip, msi->address_lo | (u64)msi->address_hi << 32, msi->data, &msg);
-	return lapic_deliver(chip, &msg);
+	return lapic_deliver(chip, &msg) >= 0;
 }
 
 /* A level of one source; the line is high while any source holds it. chip->lock held. */
@@ -139,6 +147,8 @@ static int add_route(struct irqchip *chip, struct irq_routing *table,
 		}
 		break;
 	case KVM_IRQ_ROUTING_MSI:
+		if (!msi_valid(chip, e->u.msi.address_hi))
+			return -EINVAL;
 		new.type = ROUTE_MSI;
 		msi_decode(chip, e->u.msi.address_lo | (u64)e->u.msi.address_hi << 32,
 			   e->u.msi.data, &new.msg);

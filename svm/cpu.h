@@ -35,6 +35,7 @@ struct svm_caps {
 	bool v_spec_ctrl;
 	bool spec_ctrl;		/* SPEC_CTRL must be switched by the world switch */
 	bool snp_host;
+	bool nested;		/* this host is itself a guest */
 	u64 xcr0;		/* XSAVE components that guests can have; 0: no XSAVE */
 	u32 xsave_size;		/* bytes of the standard format for xcr0, 512 without XSAVE */
 	u64 host_xcr0;		/* what the host runs with */

@@ -7,6 +7,7 @@
 #include <linux/kvm.h>
 #include <linux/string.h>
 
+#include "svm/exit.h"
 #include "svm/fpu.h"
 
 #define MXCSR_RESET	0x1f80

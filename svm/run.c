@@ -5,10 +5,10 @@
  * need nothing else go straight back into the guest.
  */
 #include <linux/sched/signal.h>
-#include <linux/task_work.h>
 #include <asm/debugreg.h>
 
 #include "compat/entry.h"
+#include "compat/resume.h"
 #include "svm/exit.h"
 #include "svm/fpu.h"
 
@@ -46,26 +46,6 @@ void vcpu_request(struct vcpu *v, int req)
 
 #define STAY_ENDS_TIF	(_TIF_NEED_RESCHED | COMPAT_TIF_NEED_RESCHED_LAZY | _TIF_SIGPENDING | \
 			 _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
-
-/*
- * TIF_NOTIFY_RESUME is also set by each preemption of a task that uses rseq (all of them, with current C libraries),
- * which can wait for the real return to userspace. Work queued by others cannot.
- */
-static bool resume_work_pending(void)
-{
-#ifdef CONFIG_MEMCG
-	if (current->memcg_nr_pages_over_high)
-		return true;
-#endif
-	return task_work_pending(current);
-}
-
-static bool stay_must_end(unsigned long flags)
-{
-	if (likely(!(flags & STAY_ENDS_TIF)))
-		return false;
-	return flags & STAY_ENDS_TIF & ~(unsigned long)_TIF_NOTIFY_RESUME || resume_work_pending();
-}
 
 static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
 {
@@ -169,8 +149,13 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 		set_debugreg(DR6_RESERVED, 6);
 		set_debugreg(this_cpu_read(cpu_dr7), 7);
 	}
-	if (host_xcr0 && unlikely(v->xcr0 != host_xcr0))
-		xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
+	if (host_xcr0) {
+		/* QEMU's TCG does not intercept XSETBV (Documentation/errata.rst): see what the guest did to XCR0. */
+		if (svm_caps.nested)
+			v->xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
+		if (unlikely(v->xcr0 != host_xcr0))
+			xsetbv(XCR_XFEATURE_ENABLED_MASK, host_xcr0);
+	}
 	return r;
 }
 
@@ -212,7 +197,7 @@ static enum vcpu_next stay(struct vcpu *v)
 			next = take_event_request(v) ? NEXT_GUEST : NEXT_OUTER;
 			continue;
 		}
-		if (unlikely(stay_must_end(read_thread_flags()))) {
+		if (unlikely(read_thread_flags() & STAY_ENDS_TIF)) {
 			stgi();
 			next = NEXT_OUTER;
 			break;
@@ -328,7 +313,7 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 			if (next != NEXT_GUEST)
 				return next;
 		}
-		if (signal_pending(current)) {
+		if (unlikely(read_thread_flags() & STAY_ENDS_TIF) && compat_resume_work()) {
 			v->run->exit_reason = KVM_EXIT_INTR;
 			return vcpu_fail(v, -EINTR);
 		}
@@ -347,13 +332,6 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 		if (v->user_window && user_can_inject(v)) {
 			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 			return NEXT_USER;
-		}
-		if (need_resched())
-			cond_resched();
-		if (test_thread_flag(TIF_NOTIFY_RESUME) && resume_work_pending()) {
-			/* It is done at the return to userspace: take the short way round. */
-			v->run->exit_reason = KVM_EXIT_INTR;
-			return vcpu_fail(v, -EINTR);
 		}
 		next = run_once(v);
 		if (next == NEXT_USER || next == NEXT_ERROR)

@@ -248,6 +248,7 @@ static long set_boot_cpu_id(struct call *c)
 	if (c->arg >= VM_MAX_VCPUS)
 		return -EINVAL;
 	c->vm->bsp_id = c->arg;
+	c->vm->irqchip.bsp_id = c->arg;
 	return 0;
 }
 
