@@ -118,9 +118,6 @@ static enum emul_status need(struct emul *e, unsigned int n)
 	while (in->nr_bytes < n) {
 		addr = e->rip + in->nr_bytes;
 		if (e->mode != EMUL_LONG64) {
-			/* CS.limit is checked for what is executed, not for what is read ahead. */
-			if ((u32)e->rip + n - 1 > e->segs[EMUL_CS].limit)
-				return emul_set_fault(e, VEC_GP, true, 0, 0);
 			addr = (u32)(e->segs[EMUL_CS].base + (u32)addr);
 		}
 		len = min((unsigned int)(EMUL_INSN_MAX - in->nr_bytes),
@@ -429,6 +426,11 @@ enum emul_status emul_decode(struct emul *e)
 	st = operands(e, op);
 	if (st != EMUL_DONE)
 		goto fail;
+	/* CS.limit holds for what is executed, not for what has been read ahead. */
+	if (e->mode != EMUL_LONG64 && (u32)e->rip + (u64)in->len - 1 > e->segs[EMUL_CS].limit) {
+		st = emul_set_fault(e, VEC_GP, true, 0, 0);
+		goto fail;
+	}
 	if (in->lock && !lock_legal(in, op)) {
 		st = emul_set_fault(e, VEC_UD, false, 0, 0);
 		goto fail;

@@ -74,6 +74,14 @@ static unsigned int port_count(const struct emul *e, u64 addr, unsigned int size
 	return n ? n : 1;
 }
 
+/* The bitmap of the TSS is asked where IOPL does not permit the access (APM vol. 2, 12.2.4). */
+static enum emul_status port_allowed(struct emul *e, u16 port, unsigned int size)
+{
+	if (e->mode == EMUL_REAL || (e->mode != EMUL_V86 && e->cpl <= ((e->rflags >> 12) & 3)))
+		return EMUL_DONE;
+	return e->ops->pio_allowed(e, port, size);
+}
+
 static enum emul_status ins(struct emul *e, unsigned int *count)
 {
 	unsigned int size = min(e->insn.op_size, 4);
@@ -89,7 +97,7 @@ static enum emul_status ins(struct emul *e, unsigned int *count)
 	/* All of it must be writable before the device gives anything away. */
 	while (*count > 1 && emul_linear(e, EMUL_ES, off, *count * size, true, &addr) != EMUL_DONE)
 		*count /= 2;
-	st = e->ops->pio_allowed(e, port, size);
+	st = port_allowed(e, port, size);
 	if (st == EMUL_DONE)
 		st = e->ops->probe_write(e, first, *count * size);
 	if (st == EMUL_DONE)
@@ -113,7 +121,7 @@ static enum emul_status outs(struct emul *e, unsigned int *count)
 	*count = port_count(e, first, size);
 	while (*count > 1 && emul_linear(e, e->insn.seg, off, *count * size, false, &addr) != EMUL_DONE)
 		*count /= 2;
-	st = e->ops->pio_allowed(e, port, size);
+	st = port_allowed(e, port, size);
 	if (st == EMUL_DONE)
 		st = e->ops->read(e, first, buf, *count * size);
 	return st == EMUL_DONE ? e->ops->pio_out(e, port, size, buf, count) : st;
@@ -200,5 +208,7 @@ enum emul_status emul_string(struct emul *e, unsigned int kind)
 	return EMUL_DONE;
 over:
 	e->rip += in->len;
+	if (e->mode != EMUL_LONG64)
+		e->rip = (u32)e->rip;
 	return EMUL_DONE;
 }

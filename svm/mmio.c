@@ -433,6 +433,16 @@ static void drop_unretired_writes(struct vcpu_io *io)
 		io->nr_writes = 0;
 }
 
+/*
+ * Does the instruction have just one memory operand, at one address? Only then is it the one that #NPF has translated.
+ * String instructions move on, and PUSH and POP of memory have the stack as well.
+ */
+static bool one_operand(const struct emul_insn *in)
+{
+	return in->map || !((in->opcode & 0xf0) == 0xa0 ? in->opcode >= 0xa4 :
+			    in->opcode == 0x8f || in->opcode == 0xff);
+}
+
 static enum vcpu_next emul_step(struct vcpu *v)
 {
 	struct vcpu_io *io = v->io;
@@ -442,8 +452,10 @@ static enum vcpu_next emul_step(struct vcpu *v)
 
 	io->next_read = 0;
 	st = e->insn.len ? EMUL_DONE : emul_decode(e);
-	if (st == EMUL_DONE)
+	if (st == EMUL_DONE) {
+		io->gpa_valid = io->gpa_valid && one_operand(&e->insn);
 		st = emul_run(e);
+	}
 	switch (st) {
 	case EMUL_DONE:
 		emul_store(v);
