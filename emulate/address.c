@@ -37,6 +37,12 @@ static bool within_limit(const struct emul_seg *s, u64 first, u64 last)
 
 /**
  * emul_linear() - check an access of @len bytes at @seg:@offset and give its linear address.
+ * @e: the operation
+ * @seg: segment register, EMUL_*
+ * @offset: effective address
+ * @len: bytes
+ * @write: it will be written
+ * @addr: where the linear address goes
  *
  * #SS for the stack segment, #GP for the others, both with error code 0.
  */

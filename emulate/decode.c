@@ -65,15 +65,9 @@ static const struct emul_op one_byte[256] = {
 	[0xff] = ROW(K_GROUP45, F_MODRM | F_LOCK),
 };
 
-#define CC4(k, base, f)							\
-	[(base) + 0] = ROW(k, f), [(base) + 1] = ROW(k, f),		\
-	[(base) + 2] = ROW(k, f), [(base) + 3] = ROW(k, f)
-#define CC16(k, base, f)						\
-	CC4(k, base, f), CC4(k, (base) + 4, f), CC4(k, (base) + 8, f), CC4(k, (base) + 12, f)
-
 static const struct emul_op two_byte[256] = {
-	CC16(K_CMOV, 0x40, F_MODRM),
-	CC16(K_SETCC, 0x90, F_MODRM | F_BYTE),
+	[0x40 ... 0x4f] = ROW(K_CMOV, F_MODRM),
+	[0x90 ... 0x9f] = ROW(K_SETCC, F_MODRM | F_BYTE),
 	[0xa3] = ROW(K_BT, F_MODRM),
 	[0xab] = ROW(K_BT, F_MODRM | F_LOCK),
 	[0xb0] = ROW(K_CMPXCHG, F_MODRM | F_BYTE | F_LOCK),
@@ -117,9 +111,8 @@ static enum emul_status need(struct emul *e, unsigned int n)
 		return emul_set_fault(e, VEC_GP, true, 0, 0);
 	while (in->nr_bytes < n) {
 		addr = e->rip + in->nr_bytes;
-		if (e->mode != EMUL_LONG64) {
+		if (e->mode != EMUL_LONG64)
 			addr = (u32)(e->segs[EMUL_CS].base + (u32)addr);
-		}
 		len = min((unsigned int)(EMUL_INSN_MAX - in->nr_bytes),
 			  (unsigned int)(0x1000 - (addr & 0xfff)));
 		st = e->ops->fetch(e, addr, in->bytes + in->nr_bytes, len);

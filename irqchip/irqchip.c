@@ -16,6 +16,7 @@ void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm)
 
 /**
  * irqchip_create() - KVM_CREATE_IRQCHIP: the PIC pair, the IOAPIC and the default routing. vm->lock held; sleeps.
+ * @chip: the VM's interrupt controllers
  *
  * Return: 0, -EEXIST, -ENOMEM.
  */
@@ -35,6 +36,7 @@ int irqchip_create(struct irqchip *chip)
 	r = routing_init(chip);
 	if (r)
 		goto free_ioapic;
+	/* Pairs with readers without vm->lock: what they find is complete. */
 	smp_store_release(&chip->pic, pic);
 	return 0;
 
@@ -69,6 +71,10 @@ static bool write_byte(struct irqchip *chip, u16 port, u8 val)
 
 /**
  * irqchip_port_read() - IN. These are 8-bit devices: a wider access is split, as the ISA bus does it.
+ * @chip: the VM's interrupt controllers
+ * @port: first port
+ * @size: bytes: 1, 2 or 4
+ * @val: where the value goes
  *
  * Return: whether the first byte's port belongs to one of them; *val is zero-extended.
  */

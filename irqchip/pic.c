@@ -69,7 +69,7 @@ static void set_line(struct pic *p, unsigned int input, bool level)
 static void update(struct pic_pair *pair)
 {
 	struct irqchip *chip = pair->chip;
-	unsigned int i, nr = smp_load_acquire(&chip->nr_lapics);
+	unsigned int i, nr = smp_load_acquire(&chip->nr_lapics); /* pairs with lapic_create() */
 	bool out;
 
 	set_line(&pair->pic[0], 2, pending_input(&pair->pic[1], false) >= 0);

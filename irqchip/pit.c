@@ -355,6 +355,8 @@ bool pit_port_write(struct irqchip *chip, u16 port, u8 val)
 
 /**
  * pit_create() - KVM_CREATE_PIT2. vm->lock held; sleeps.
+ * @chip: the VM's interrupt controllers
+ * @cfg: flags: KVM_PIT_SPEAKER_DUMMY
  *
  * Return: 0, -EEXIST, -ENOENT without the irqchip, -ENOMEM.
  */
@@ -381,6 +383,7 @@ int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg)
 		pit->ch[i].gate = i != 2;
 		pit->ch[i].count = 65536;
 	}
+	/* As chip->pic. */
 	smp_store_release(&chip->pit, pit);
 	return 0;
 }
@@ -434,6 +437,8 @@ int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s)
 
 /**
  * pit_set_state() - KVM_SET_PIT2; any bytes are safe. The counts begin anew, as nothing says how far they had come.
+ * @chip: the VM's interrupt controllers
+ * @s: the state
  *
  * Return: 0, -ENXIO without a PIT, -EINVAL for unknown flags.
  */

@@ -72,6 +72,10 @@ static int set_line(struct irqchip *chip, int source, u32 gsi, int level)
 
 /**
  * irqchip_set_irq() - assert or release a GSI on behalf of @source. Any context.
+ * @chip: the VM's interrupt controllers
+ * @source: who drives the line: IRQ_SOURCE_*
+ * @gsi: the line
+ * @level: 1 or 0
  *
  * Return: as KVM_IRQ_LINE_STATUS: >0 delivered, 0 coalesced, <0 masked; -EINVAL for a GSI without a route.
  */
@@ -178,6 +182,9 @@ static void publish(struct irqchip *chip, struct irq_routing *table)
 
 /**
  * irqchip_set_routing() - KVM_SET_GSI_ROUTING: replace the table. vm->lock held; sleeps.
+ * @chip: the VM's interrupt controllers
+ * @entries: the new table
+ * @nr: its length
  *
  * Return: 0, -ENOMEM, or -EINVAL for flags, unknown types or chips, pins and GSIs out of range, two entries for
  * one chip and GSI; the old table stays then.

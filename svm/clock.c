@@ -37,6 +37,8 @@ void tsc_set_offset(struct vcpu *v, u64 offset)
 
 /**
  * tsc_write() - write the guest's TSC.
+ * @v: the vCPU
+ * @data: guest TSC ticks
  * @host: from userspace. A VMM restores its vCPUs one after the other; values that belong together (within a second of
  *        where the last one would be by now, or both zero) must give one common offset, or the TSCs would be out of step.
  */
@@ -197,6 +199,7 @@ static void clock_scale(u32 khz, u32 *mul, s8 *shift)
 
 /**
  * clock_update() - write the vCPU's time page. Outer loop, SRCU not held.
+ * @v: the vCPU
  *
  * The version is odd while the rest changes, so that another vCPU that looks waits.
  */
@@ -218,7 +221,7 @@ void clock_update(struct vcpu *v)
 	version = (version | 1) + 2;
 	if (mem_write(mem, gpa, &version, sizeof(version)))
 		goto out;
-	smp_wmb();
+	smp_wmb(); /* odd version before the contents */
 	t.version = version;
 	t.tsc_timestamp = ref_tsc + v->tsc_offset;
 	t.system_time = ref_ns;
@@ -230,7 +233,7 @@ void clock_update(struct vcpu *v)
 		v->kvmclock_paused = false;
 	}
 	mem_write(mem, gpa, &t, sizeof(t));
-	smp_wmb();
+	smp_wmb(); /* contents before the even version */
 	version++;
 	mem_write(mem, gpa, &version, sizeof(version));
 out:
@@ -263,6 +266,9 @@ static void write_wall_clock(struct vcpu *v, u64 gpa)
 
 /**
  * clock_write_msr() - MSR_KVM_WALL_CLOCK* and MSR_KVM_SYSTEM_TIME*. May sleep.
+ * @v: the vCPU
+ * @index: the MSR
+ * @data: its value: GPA and flags
  *
  * Context: SRCU read lock held in the guest's case; from userspace the page is written at the next KVM_RUN.
  */

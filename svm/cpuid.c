@@ -176,6 +176,7 @@ static void add_extended(struct cpuid_list *l)
 
 /**
  * svm_supported_cpuid() - KVM_GET_SUPPORTED_CPUID.
+ * @nent: in: room; out: entries
  * @e: room for *nent entries
  *
  * Return: 0 with *nent entries filled, or -E2BIG with *nent set to what is needed.
@@ -288,6 +289,9 @@ void cpuid_update(struct vcpu *v)
 
 /**
  * svm_set_cpuid() - KVM_SET_CPUID2. Takes over @e (kvmalloc'ed) when it returns 0.
+ * @v: the vCPU
+ * @e: the entries
+ * @nent: their number
  *
  * Return: 0, or -EINVAL for address widths that can't be.
  */

@@ -96,6 +96,7 @@ void raise_db(struct vcpu *v, u64 dr6)
 
 /**
  * events_after_exit() - find out what became of the event that was being delivered.
+ * @v: the vCPU
  *
  * Called where EVENTINJ was filled or EXITINTINFO is valid. An event whose delivery was interrupted is queued
  * again. A software interrupt (INT n, INT3, INTO) that the guest itself executed has not moved RIP: it is
@@ -327,6 +328,7 @@ static int irq_source(struct vcpu *v, bool *from_pic)
 
 /**
  * events_inject() - choose the event for the next VMRUN, and open windows for the rest.
+ * @v: the vCPU
  *
  * Called before VMRUN where v->check_events is set. Order (APM vol. 2, 8.5): what was being delivered; exceptions; NMI;
  * interrupts.
@@ -400,6 +402,7 @@ bool events_pending(struct vcpu *v)
 
 /**
  * vcpu_apic_events() - act on INIT, SIPI and NMI that the local APIC received. Outer loop.
+ * @v: the vCPU
  *
  * INIT puts an application processor into wait-for-SIPI (APM vol. 2, 14.1.3 and 16.5); SIPI starts it at vector << 12 in real mode.
  */

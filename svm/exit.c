@@ -353,6 +353,7 @@ static enum vcpu_next exit_unknown(struct vcpu *v)
 
 /**
  * vcpu_handle_exit() - the switch. Inner loop, or outer with v->can_sleep.
+ * @v: the vCPU
  */
 enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 {

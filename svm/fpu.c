@@ -157,6 +157,8 @@ void svm_get_xsave(struct vcpu *v, struct kvm_xsave *x)
 
 /**
  * svm_set_xsave() - KVM_SET_XSAVE.
+ * @v: the vCPU
+ * @xs: standard format, 4096 bytes
  *
  * Return: 0, or -EINVAL for what XRSTOR would #GP on: components that guests are not offered, the compact
  * format, reserved header or MXCSR bits.

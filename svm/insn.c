@@ -6,6 +6,8 @@
 
 /**
  * insn_advance() - the intercepted instruction has been carried out: move RIP behind it.
+ * @v: the vCPU
+ * @next_rip: address behind the instruction
  *
  * Ends an interrupt shadow, and raises the single-step trap that the instruction would have taken.
  */
@@ -35,6 +37,8 @@ static u64 rip_after(const struct vcpu *v, unsigned int len)
 
 /**
  * insn_fetch() - read up to 15 bytes at CS:RIP.
+ * @v: the vCPU
+ * @buf: 15 bytes
  *
  * Return: the number of bytes read (at least 1), -EAGAIN where that needs sleeping, -EFAULT where they can't be read (the
  * guest has changed its mapping meanwhile: executing the instruction again raises the proper fault).
@@ -99,6 +103,7 @@ static enum vcpu_next skip(struct vcpu *v, const u8 *opcode, unsigned int opcode
 
 /**
  * insn_skip() - step over the intercepted instruction 0F xx.
+ * @v: the vCPU
  * @opcode: 0x0f in the low byte, the second byte above it
  *
  * Return: NEXT_GUEST when RIP has been moved. Otherwise nothing has changed and the caller returns the value:
@@ -127,6 +132,9 @@ enum vcpu_next insn_skip1(struct vcpu *v, u8 opcode)
 
 /**
  * insn_crdr() - decode MOV to or from a control or debug register (0F 20..23).
+ * @v: the vCPU
+ * @opcode: second opcode byte
+ * @m: the decoded move
  *
  * LOCK MOV CR0 is MOV CR8 outside 64-bit mode (APM vol. 3, MOV CRn). RIP is not moved: use rip + m->len.
  */

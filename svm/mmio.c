@@ -493,7 +493,9 @@ static enum vcpu_next emul_step(struct vcpu *v)
 
 /**
  * emulate() - emulate the instruction at CS:RIP.
- * @gpa_valid: @gpa is the address of its (only) memory operand, from #NPF
+ * @v: the vCPU
+ * @gpa_valid: whether @gpa is known
+ * @gpa: address of its (only) memory operand, from #NPF
  */
 enum vcpu_next emulate(struct vcpu *v, bool gpa_valid, u64 gpa)
 {
@@ -546,6 +548,7 @@ enum vcpu_next mmio_complete(struct vcpu *v)
 
 /**
  * exit_npf() - nested page fault at EXITINFO2 with the error code in EXITINFO1 (APM vol. 2, 15.25.6).
+ * @v: the vCPU
  */
 enum vcpu_next exit_npf(struct vcpu *v)
 {

@@ -430,6 +430,9 @@ int svm_set_apic_base(struct vcpu *v, u64 data, bool host)
 
 /**
  * svm_get_msr() - read a guest MSR.
+ * @v: the vCPU
+ * @index: the MSR
+ * @data: where its value goes
  * @host: for KVM_GET_MSRS rather than RDMSR
  *
  * Return: 0, or -EINVAL for one that the guest does not have.
@@ -591,6 +594,9 @@ static int set_base(u64 *field, u64 data)
 
 /**
  * svm_set_msr() - write a guest MSR.
+ * @v: the vCPU
+ * @index: the MSR
+ * @data: the value
  * @host: for KVM_SET_MSRS rather than WRMSR
  *
  * Return: 0, or -EINVAL (a guest's WRMSR is #GP) with nothing changed.

@@ -16,6 +16,7 @@
 
 /**
  * vcpu_kick() - make a vCPU leave the guest, or wake it from HLT.
+ * @v: the vCPU
  *
  * Any context. v->mode is VCPU_IN_GUEST for the whole stay, not only around VMRUN, so the vCPU needs no barrier at each entry: with
  * GIF=0 it looks at v->requests, and an IPI sent later than that look is still pending at VMRUN and exits at once.
@@ -170,7 +171,7 @@ static bool take_event_request(struct vcpu *v)
 	return true;
 }
 
-/**
+/*
  * stay() - run the guest until an exit needs more than the inner loop can give.
  *
  * Context: preemptible on entry and exit; the SRCU read lock of the memory slots is held.
@@ -268,7 +269,7 @@ static enum vcpu_next serve_requests(struct vcpu *v)
 	if (test_and_clear_bit(REQ_CLOCK, &v->requests))
 		clock_update(v);
 	if (test_and_clear_bit(REQ_EVENT, &v->requests)) {
-		smp_mb__after_atomic();
+		smp_mb__after_atomic(); /* the sender set the event first, the bit then */
 		v->check_events = true;
 	}
 	vcpu_apic_events(v);
@@ -353,6 +354,7 @@ static void fill_run_state(struct vcpu *v)
 
 /**
  * svm_vcpu_run() - KVM_RUN.
+ * @v: the vCPU
  *
  * Completes what userspace answered to the last exit, then runs until the next one.
  *

@@ -211,6 +211,8 @@ static int set_sregs_common(struct vcpu *v, const struct kvm_sregs2 *k)
 
 /**
  * svm_set_sregs() - KVM_SET_SREGS.
+ * @v: the vCPU
+ * @k: the registers
  *
  * Return: 0, or -EINVAL for a state that no processor of this kind can be in; nothing has changed then.
  */
@@ -293,6 +295,8 @@ void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e)
 
 /**
  * svm_set_vcpu_events() - KVM_SET_VCPU_EVENTS.
+ * @v: the vCPU
+ * @e: the events
  *
  * Return: 0, or -EINVAL: unknown flags, SMM or payload state (not offered), exception vector over 31 or 2.
  */

@@ -60,6 +60,7 @@ static const struct irqchip_ops irqchip_ops = { .kick = lapic_kick, .eoi = irqch
 
 /**
  * svm_vm_init() - the CPU half of a new VM: memory (current->mm becomes the owner), interrupt controllers, clock.
+ * @vm: the VM, zeroed
  *
  * Return: 0, -ENOMEM, -EINTR.
  */
@@ -147,6 +148,8 @@ static void reset_intercepts(struct vmcb_control *c)
 
 /**
  * vcpu_reset() - RESET (at creation) or INIT.
+ * @v: the vCPU
+ * @init: INIT rather than RESET
  *
  * INIT keeps the FPU, most MSRs and the APIC's identity (APM vol. 2, 14.1.3).
  */
@@ -205,6 +208,7 @@ int svm_create_apic(struct vcpu *v)
 
 /**
  * svm_vcpu_init() - make a vCPU, in its state after RESET.
+ * @v: the vCPU, zeroed
  *
  * v->vm, id, index, run and pio_data are set by the caller.
  * Return: 0 or -ENOMEM.

@@ -169,6 +169,8 @@ struct vm {
 };
 
 #define vm_for_each_vcpu(i, v, vm) \
-	for ((i) = 0; (i) < smp_load_acquire(&(vm)->nr_vcpus) && ((v) = (vm)->vcpus[i]); (i)++)
+	for ((i) = 0; \
+	     /* vcpus[i] is complete before nr_vcpus says so */ \
+	     (i) < smp_load_acquire(&(vm)->nr_vcpus) && ((v) = (vm)->vcpus[i]); (i)++)
 
 #endif

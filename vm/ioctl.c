@@ -135,24 +135,17 @@ static long get_msr_feature_index_list(struct call *c)
 	return put_msr_list(c->user, list, nr);
 }
 
-static int read_feature_msr(struct vcpu *v, struct kvm_msr_entry *e)
+/* KVM_GET_MSRS of the device: the features of this host. */
+static int access_msr(struct vcpu *v, struct kvm_msr_entry *e, bool set)
 {
-	return svm_get_feature_msr(e->index, &e->data);
-}
-
-static int read_msr(struct vcpu *v, struct kvm_msr_entry *e)
-{
-	return svm_get_msr(v, e->index, &e->data, true);
-}
-
-static int write_msr(struct vcpu *v, struct kvm_msr_entry *e)
-{
-	return svm_set_msr(v, e->index, e->data, true);
+	if (!v)
+		return svm_get_feature_msr(e->index, &e->data);
+	return set ? svm_set_msr(v, e->index, e->data, true) :
+		     svm_get_msr(v, e->index, &e->data, true);
 }
 
 /* Works through the array as far as it goes; the number of entries done is the result. */
-static long for_each_msr(struct call *c, int (*fn)(struct vcpu *v, struct kvm_msr_entry *e),
-			 bool copy_back)
+static long access_msrs(struct call *c, bool set)
 {
 	struct kvm_msrs __user *user = c->user;
 	struct kvm_msr_entry *entries;
@@ -169,18 +162,18 @@ static long for_each_msr(struct call *c, int (*fn)(struct vcpu *v, struct kvm_ms
 	if (IS_ERR(entries))
 		return PTR_ERR(entries);
 	for (n = 0; n < head.nmsrs; n++) {
-		if (fn(c->vcpu, &entries[n]))
+		if (access_msr(c->vcpu, &entries[n], set))
 			break;
 	}
-	if (copy_back && copy_to_user(user->entries, entries, size))
+	if (!set && copy_to_user(user->entries, entries, size))
 		n = -EFAULT;
 	kfree(entries);
 	return n;
 }
 
-static long get_feature_msrs(struct call *c)
+static long get_msrs(struct call *c)
 {
-	return for_each_msr(c, read_feature_msr, true);
+	return access_msrs(c, false);
 }
 
 static const struct ioctl device_ioctls[] = {
@@ -191,7 +184,7 @@ static const struct ioctl device_ioctls[] = {
 	{ KVM_GET_SUPPORTED_CPUID, ARG_RAW, LOCK_NONE, get_supported_cpuid },
 	{ KVM_GET_MSR_INDEX_LIST, ARG_RAW, LOCK_NONE, get_msr_index_list },
 	{ KVM_GET_MSR_FEATURE_INDEX_LIST, ARG_RAW, LOCK_NONE, get_msr_feature_index_list },
-	{ KVM_GET_MSRS, ARG_RAW, LOCK_NONE, get_feature_msrs },
+	{ KVM_GET_MSRS, ARG_RAW, LOCK_NONE, get_msrs },
 	{ KVM_X86_GET_MCE_CAP_SUPPORTED, ARG_OUT, LOCK_NONE, get_mce_cap_supported },
 };
 
@@ -511,14 +504,9 @@ static long get_mp_state(struct call *c)
 	return svm_get_mp_state(c->vcpu, c->buf);
 }
 
-static long get_msrs(struct call *c)
-{
-	return for_each_msr(c, read_msr, true);
-}
-
 static long set_msrs(struct call *c)
 {
-	return for_each_msr(c, write_msr, false);
+	return access_msrs(c, true);
 }
 
 static long set_cpuid2(struct call *c)

@@ -59,7 +59,7 @@ static int show_vcpus(char *buf, const struct kernel_param *kp)
 
 	mutex_lock(&machines_lock);
 	list_for_each_entry(m, &machines, list)
-		n += smp_load_acquire(&m->vm.nr_vcpus);
+		n += READ_ONCE(m->vm.nr_vcpus);
 	mutex_unlock(&machines_lock);
 	return sysfs_emit(buf, "%u\n", n);
 }

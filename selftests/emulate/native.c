@@ -15,19 +15,19 @@
 #include "native.h"
 
 /* All below 2 GiB, so that absolute and 32-bit addressing reach it. */
-#define STATE_AT	0x20000000UL
-#define CODE_AT		0x20010000UL
-#define DATA_AT		0x20020000UL
-#define DATA_SIZE	0x8000UL
-#define GS_BASE		0x400UL
+#define STATE_AT  0x20000000UL
+#define CODE_AT	  0x20010000UL
+#define DATA_AT	  0x20020000UL
+#define DATA_SIZE 0x8000UL
+#define GS_BASE	  0x400UL
 
-#define FL_CF	0x001
-#define FL_PF	0x004
-#define FL_AF	0x010
-#define FL_ZF	0x040
-#define FL_SF	0x080
-#define FL_DF	0x400
-#define FL_OF	0x800
+#define FL_CF	 0x001
+#define FL_PF	 0x004
+#define FL_AF	 0x010
+#define FL_ZF	 0x040
+#define FL_SF	 0x080
+#define FL_DF	 0x400
+#define FL_OF	 0x800
 #define FL_ARITH (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
 
 struct state {
@@ -42,11 +42,12 @@ enum shape { SHAPE_MODRM, SHAPE_MOFFS, SHAPE_STRING };
 enum undef { UNDEF_NONE, UNDEF_LOGIC, UNDEF_SHIFT, UNDEF_ROTATE, UNDEF_BIT };
 
 /* How to make an instruction; @reg is ModRM.reg, -1 for any register, -2 for any segment register. */
-struct template {
+struct template
+{
 	const char *name;
 	u8 len, opcode[2];
 	s8 reg;
-	u8 imm;		/* bytes; 4: by operand size */
+	u8 imm; /* bytes; 4: by operand size */
 	bool byte, lock;
 	enum shape shape;
 	enum undef undef;
@@ -55,46 +56,71 @@ struct template {
 
 enum { SP_NONE, SP_BITREG, SP_CX8, SP_STACK, SP_NO66, SP_CMPXCHG, SP_COMPARE };
 
-#define T1(n, op, r, i, b, l, ...) { n, 1, { op }, r, i, b, l, SHAPE_MODRM, ##__VA_ARGS__ }
-#define T2(n, op, r, i, b, l, ...) { n, 2, { 0x0f, op }, r, i, b, l, SHAPE_MODRM, ##__VA_ARGS__ }
-#define ALU(n, op, l, u)							\
-	T1(n, 8 * (op) + 0, -1, 0, true, l, u), T1(n, 8 * (op) + 1, -1, 0, false, l, u),	\
-	T1(n, 8 * (op) + 2, -1, 0, true, false, u), T1(n, 8 * (op) + 3, -1, 0, false, false, u), \
-	T1(n, 0x80, op, 1, true, l, u), T1(n, 0x81, op, 4, false, l, u),		\
-	T1(n, 0x83, op, 1, false, l, u)
-#define STR(n, op, sp)								\
-	{ n, 1, { op }, 0, 0, true, false, SHAPE_STRING, UNDEF_NONE, sp },	\
-	{ n, 1, { (op) + 1 }, 0, 0, false, false, SHAPE_STRING, UNDEF_NONE, sp }
-#define SHIFT(n, r, u)								\
-	T1(n, 0xc0, r, 1, true, false, u), T1(n, 0xc1, r, 1, false, false, u),	\
-	T1(n, 0xd0, r, 0, true, false, u), T1(n, 0xd1, r, 0, false, false, u),	\
-	T1(n, 0xd2, r, 0, true, false, u), T1(n, 0xd3, r, 0, false, false, u)
+#define T1(n, op, r, i, b, l, ...) \
+	{ \
+		n, 1, { op }, r, i, b, l, SHAPE_MODRM, ##__VA_ARGS__ \
+	}
+#define T2(n, op, r, i, b, l, ...) \
+	{ \
+		n, 2, { 0x0f, op }, r, i, b, l, SHAPE_MODRM, ##__VA_ARGS__ \
+	}
+#define ALU(n, op, l, u) \
+	T1(n, 8 * (op) + 0, -1, 0, true, l, u), T1(n, 8 * (op) + 1, -1, 0, false, l, u), \
+		T1(n, 8 * (op) + 2, -1, 0, true, false, u), \
+		T1(n, 8 * (op) + 3, -1, 0, false, false, u), T1(n, 0x80, op, 1, true, l, u), \
+		T1(n, 0x81, op, 4, false, l, u), T1(n, 0x83, op, 1, false, l, u)
+#define STR(n, op, sp) \
+	{ n, 1, { op }, 0, 0, true, false, SHAPE_STRING, UNDEF_NONE, sp }, \
+	{ \
+		n, 1, { (op) + 1 }, 0, 0, false, false, SHAPE_STRING, UNDEF_NONE, sp \
+	}
+#define SHIFT(n, r, u) \
+	T1(n, 0xc0, r, 1, true, false, u), T1(n, 0xc1, r, 1, false, false, u), \
+		T1(n, 0xd0, r, 0, true, false, u), T1(n, 0xd1, r, 0, false, false, u), \
+		T1(n, 0xd2, r, 0, true, false, u), T1(n, 0xd3, r, 0, false, false, u)
 
 static const struct template templates[] = {
-	ALU("add", 0, true, UNDEF_NONE), ALU("or", 1, true, UNDEF_LOGIC),
-	ALU("adc", 2, true, UNDEF_NONE), ALU("sbb", 3, true, UNDEF_NONE),
-	ALU("and", 4, true, UNDEF_LOGIC), ALU("sub", 5, true, UNDEF_NONE),
-	ALU("xor", 6, true, UNDEF_LOGIC), ALU("cmp", 7, false, UNDEF_NONE),
-	T1("test", 0x84, -1, 0, true, false, UNDEF_LOGIC), T1("test", 0x85, -1, 0, false, false, UNDEF_LOGIC),
-	T1("test", 0xf6, 0, 1, true, false, UNDEF_LOGIC), T1("test", 0xf7, 0, 4, false, false, UNDEF_LOGIC),
-	T1("not", 0xf6, 2, 0, true, true), T1("not", 0xf7, 2, 0, false, true),
-	T1("neg", 0xf6, 3, 0, true, true), T1("neg", 0xf7, 3, 0, false, true),
-	T1("inc", 0xfe, 0, 0, true, true), T1("inc", 0xff, 0, 0, false, true),
-	T1("dec", 0xfe, 1, 0, true, true), T1("dec", 0xff, 1, 0, false, true),
-	T1("mov", 0x88, -1, 0, true, false), T1("mov", 0x89, -1, 0, false, false),
-	T1("mov", 0x8a, -1, 0, true, false), T1("mov", 0x8b, -1, 0, false, false),
-	T1("mov", 0xc6, 0, 1, true, false), T1("mov", 0xc7, 0, 4, false, false),
+	ALU("add", 0, true, UNDEF_NONE),
+	ALU("or", 1, true, UNDEF_LOGIC),
+	ALU("adc", 2, true, UNDEF_NONE),
+	ALU("sbb", 3, true, UNDEF_NONE),
+	ALU("and", 4, true, UNDEF_LOGIC),
+	ALU("sub", 5, true, UNDEF_NONE),
+	ALU("xor", 6, true, UNDEF_LOGIC),
+	ALU("cmp", 7, false, UNDEF_NONE),
+	T1("test", 0x84, -1, 0, true, false, UNDEF_LOGIC),
+	T1("test", 0x85, -1, 0, false, false, UNDEF_LOGIC),
+	T1("test", 0xf6, 0, 1, true, false, UNDEF_LOGIC),
+	T1("test", 0xf7, 0, 4, false, false, UNDEF_LOGIC),
+	T1("not", 0xf6, 2, 0, true, true),
+	T1("not", 0xf7, 2, 0, false, true),
+	T1("neg", 0xf6, 3, 0, true, true),
+	T1("neg", 0xf7, 3, 0, false, true),
+	T1("inc", 0xfe, 0, 0, true, true),
+	T1("inc", 0xff, 0, 0, false, true),
+	T1("dec", 0xfe, 1, 0, true, true),
+	T1("dec", 0xff, 1, 0, false, true),
+	T1("mov", 0x88, -1, 0, true, false),
+	T1("mov", 0x89, -1, 0, false, false),
+	T1("mov", 0x8a, -1, 0, true, false),
+	T1("mov", 0x8b, -1, 0, false, false),
+	T1("mov", 0xc6, 0, 1, true, false),
+	T1("mov", 0xc7, 0, 4, false, false),
 	T1("mov sreg", 0x8c, -2, 0, false, false),
 	T1("movsxd", 0x63, -1, 0, false, false),
-	T2("movzx", 0xb6, -1, 0, false, false), T2("movzx", 0xb7, -1, 0, false, false),
-	T2("movsx", 0xbe, -1, 0, false, false), T2("movsx", 0xbf, -1, 0, false, false),
+	T2("movzx", 0xb6, -1, 0, false, false),
+	T2("movzx", 0xb7, -1, 0, false, false),
+	T2("movsx", 0xbe, -1, 0, false, false),
+	T2("movsx", 0xbf, -1, 0, false, false),
 	T2("movnti", 0xc3, -1, 0, false, false, UNDEF_NONE, SP_NO66),
 	{ "mov moffs", 1, { 0xa0 }, 0, 0, true, false, SHAPE_MOFFS, UNDEF_NONE, 0 },
 	{ "mov moffs", 1, { 0xa1 }, 0, 0, false, false, SHAPE_MOFFS, UNDEF_NONE, 0 },
 	{ "mov moffs", 1, { 0xa2 }, 0, 0, true, false, SHAPE_MOFFS, UNDEF_NONE, 0 },
 	{ "mov moffs", 1, { 0xa3 }, 0, 0, false, false, SHAPE_MOFFS, UNDEF_NONE, 0 },
-	T1("xchg", 0x86, -1, 0, true, true), T1("xchg", 0x87, -1, 0, false, true),
-	T2("xadd", 0xc0, -1, 0, true, true), T2("xadd", 0xc1, -1, 0, false, true),
+	T1("xchg", 0x86, -1, 0, true, true),
+	T1("xchg", 0x87, -1, 0, false, true),
+	T2("xadd", 0xc0, -1, 0, true, true),
+	T2("xadd", 0xc1, -1, 0, false, true),
 	T2("cmpxchg", 0xb0, -1, 0, true, true, UNDEF_NONE, SP_CMPXCHG),
 	T2("cmpxchg", 0xb1, -1, 0, false, true, UNDEF_NONE, SP_CMPXCHG),
 	T2("cmpxchg8b", 0xc7, 1, 0, false, true, UNDEF_NONE, SP_CX8),
@@ -102,24 +128,41 @@ static const struct template templates[] = {
 	T2("bts", 0xab, -1, 0, false, true, UNDEF_BIT, SP_BITREG),
 	T2("btr", 0xb3, -1, 0, false, true, UNDEF_BIT, SP_BITREG),
 	T2("btc", 0xbb, -1, 0, false, true, UNDEF_BIT, SP_BITREG),
-	T2("bt", 0xba, 4, 1, false, false, UNDEF_BIT), T2("bts", 0xba, 5, 1, false, true, UNDEF_BIT),
-	T2("btr", 0xba, 6, 1, false, true, UNDEF_BIT), T2("btc", 0xba, 7, 1, false, true, UNDEF_BIT),
+	T2("bt", 0xba, 4, 1, false, false, UNDEF_BIT),
+	T2("bts", 0xba, 5, 1, false, true, UNDEF_BIT),
+	T2("btr", 0xba, 6, 1, false, true, UNDEF_BIT),
+	T2("btc", 0xba, 7, 1, false, true, UNDEF_BIT),
 	T1("push", 0xff, 6, 0, false, false, UNDEF_NONE, SP_STACK),
 	T1("pop", 0x8f, 0, 0, false, false, UNDEF_NONE, SP_STACK),
-	STR("movs", 0xa4, 0), STR("stos", 0xaa, 0), STR("lods", 0xac, 0),
-	STR("cmps", 0xa6, SP_COMPARE), STR("scas", 0xae, SP_COMPARE),
-	SHIFT("rol", 0, UNDEF_ROTATE), SHIFT("ror", 1, UNDEF_ROTATE),
-	SHIFT("rcl", 2, UNDEF_ROTATE), SHIFT("rcr", 3, UNDEF_ROTATE),
-	SHIFT("shl", 4, UNDEF_SHIFT), SHIFT("shr", 5, UNDEF_SHIFT),
-	SHIFT("sal", 6, UNDEF_SHIFT), SHIFT("sar", 7, UNDEF_SHIFT),
-	T2("seto", 0x90, 0, 0, true, false), T2("setb", 0x92, 0, 0, true, false),
-	T2("sete", 0x94, 0, 0, true, false), T2("seta", 0x97, 0, 0, true, false),
-	T2("sets", 0x98, 0, 0, true, false), T2("setnp", 0x9b, 0, 0, true, false),
-	T2("setl", 0x9c, 0, 0, true, false), T2("setg", 0x9f, 0, 0, true, false),
-	T2("cmovno", 0x41, -1, 0, false, false), T2("cmovae", 0x43, -1, 0, false, false),
-	T2("cmovne", 0x45, -1, 0, false, false), T2("cmovbe", 0x46, -1, 0, false, false),
-	T2("cmovns", 0x49, -1, 0, false, false), T2("cmovp", 0x4a, -1, 0, false, false),
-	T2("cmovge", 0x4d, -1, 0, false, false), T2("cmovle", 0x4e, -1, 0, false, false),
+	STR("movs", 0xa4, 0),
+	STR("stos", 0xaa, 0),
+	STR("lods", 0xac, 0),
+	STR("cmps", 0xa6, SP_COMPARE),
+	STR("scas", 0xae, SP_COMPARE),
+	SHIFT("rol", 0, UNDEF_ROTATE),
+	SHIFT("ror", 1, UNDEF_ROTATE),
+	SHIFT("rcl", 2, UNDEF_ROTATE),
+	SHIFT("rcr", 3, UNDEF_ROTATE),
+	SHIFT("shl", 4, UNDEF_SHIFT),
+	SHIFT("shr", 5, UNDEF_SHIFT),
+	SHIFT("sal", 6, UNDEF_SHIFT),
+	SHIFT("sar", 7, UNDEF_SHIFT),
+	T2("seto", 0x90, 0, 0, true, false),
+	T2("setb", 0x92, 0, 0, true, false),
+	T2("sete", 0x94, 0, 0, true, false),
+	T2("seta", 0x97, 0, 0, true, false),
+	T2("sets", 0x98, 0, 0, true, false),
+	T2("setnp", 0x9b, 0, 0, true, false),
+	T2("setl", 0x9c, 0, 0, true, false),
+	T2("setg", 0x9f, 0, 0, true, false),
+	T2("cmovno", 0x41, -1, 0, false, false),
+	T2("cmovae", 0x43, -1, 0, false, false),
+	T2("cmovne", 0x45, -1, 0, false, false),
+	T2("cmovbe", 0x46, -1, 0, false, false),
+	T2("cmovns", 0x49, -1, 0, false, false),
+	T2("cmovp", 0x4a, -1, 0, false, false),
+	T2("cmovge", 0x4d, -1, 0, false, false),
+	T2("cmovle", 0x4e, -1, 0, false, false),
 };
 
 static u8 shadow[DATA_SIZE], pattern[DATA_SIZE];
@@ -141,8 +184,20 @@ static u64 below(u64 n)
 /* Values around which flags change are as likely as any other. */
 static u64 value(void)
 {
-	static const u64 edges[] = { 0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-				     0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, ~0ULL };
+	static const u64 edges[] = { 0,
+				     1,
+				     0x7f,
+				     0x80,
+				     0xff,
+				     0x7fff,
+				     0x8000,
+				     0xffff,
+				     0x7fffffff,
+				     0x80000000,
+				     0xffffffff,
+				     0x7fffffffffffffff,
+				     0x8000000000000000,
+				     ~0ULL };
 
 	return below(3) ? rnd() : edges[below(ARRAY_LEN(edges))];
 }
@@ -156,7 +211,7 @@ struct insn {
 	bool opsize, addrsize, gs;
 	u8 rex, rep;
 	unsigned int op_size;
-	u64 target;	/* address of the memory operand, before GS */
+	u64 target; /* address of the memory operand, before GS */
 	u8 imm;
 };
 
@@ -188,7 +243,8 @@ static bool put_modrm(struct insn *in, u64 *regs, unsigned int reg, unsigned int
 	if (has_base && index != 4 && base == index)
 		return false;
 	/* The bit offset is a value of its own. */
-	if (in->t->special == SP_BITREG && ((has_base && reg == base) || (index != 4 && reg == index)))
+	if (in->t->special == SP_BITREG &&
+	    ((has_base && reg == base) || (index != 4 && reg == index)))
 		return false;
 	if (index != 4) {
 		regs[index] = below(256);
@@ -289,7 +345,7 @@ static bool make(struct insn *in, u64 *regs)
 	if (in->gs)
 		put(in, 0x65, 1);
 	if (!below(12) && !in->rex)
-		put(in, 0x3e48, 2);	/* a REX that does not count */
+		put(in, 0x3e48, 2); /* a REX that does not count */
 	if (lock)
 		put(in, 0xf0, 1);
 	if (in->rep)
@@ -348,7 +404,8 @@ static void emit_flags(u8 **p, bool load, u64 addr)
 static void build(const struct insn *in)
 {
 	static const u8 save[] = { 0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57 };
-	static const u8 restore[] = { 0xfc, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3 };
+	static const u8 restore[] = { 0xfc, 0x41, 0x5f, 0x41, 0x5e, 0x41,
+				      0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3 };
 	u8 code[0x400], *p = code;
 	unsigned int i;
 
@@ -409,7 +466,8 @@ static enum emul_status op_write(struct emul *e, u64 addr, const void *buf, unsi
 	return EMUL_DONE;
 }
 
-static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const void *new, unsigned int len)
+static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const void *new,
+			       unsigned int len)
 {
 	u8 *p = shadow_at(addr, len);
 
@@ -494,15 +552,17 @@ static u64 undefined(const struct insn *in, const u64 *regs)
 	}
 }
 
-static void fail_insn(const struct insn *in, const char *what, u64 got, u64 want, const struct state *s)
+static void fail_insn(const struct insn *in, const char *what, u64 got, u64 want,
+		      const struct state *s)
 {
 	char hex[64] = "";
 
 	for (unsigned int i = 0; i < in->len; i++)
 		sprintf(hex + 3 * i, "%02x ", in->bytes[i]);
-	ktap_diag("rax %#llx rcx %#llx rdx %#llx rflags %#llx target %#llx", (unsigned long long)s->in[0],
-		  (unsigned long long)s->in[1], (unsigned long long)s->in[2],
-		  (unsigned long long)s->in_flags, (unsigned long long)in->target);
+	ktap_diag("rax %#llx rcx %#llx rdx %#llx rflags %#llx target %#llx",
+		  (unsigned long long)s->in[0], (unsigned long long)s->in[1],
+		  (unsigned long long)s->in[2], (unsigned long long)s->in_flags,
+		  (unsigned long long)in->target);
 	ktap_fail(__FILE__, __LINE__, "%s: %s: %s is %#llx, natively %#llx", in->t->name, hex, what,
 		  (unsigned long long)got, (unsigned long long)want);
 }

@@ -11,20 +11,20 @@
 #include "ktap.h"
 #include "native.h"
 
-#define ATTR_DATA	0xc93	/* present, writable, 32-bit */
-#define ATTR_DATA16	0x093
-#define ATTR_CODE	0xc9b
-#define ATTR_RODATA	0xc91
-#define ATTR_DOWN	0xc97
+#define ATTR_DATA   0xc93 /* present, writable, 32-bit */
+#define ATTR_DATA16 0x093
+#define ATTR_CODE   0xc9b
+#define ATTR_RODATA 0xc91
+#define ATTR_DOWN   0xc97
 
-#define CODE	0x1000u
+#define CODE	 0x1000u
 #define MEM_SIZE 0x20000u
 
 /* The machine: flat memory, and what the ops are told to do. */
 static struct {
 	u8 mem[MEM_SIZE];
-	char log[4096];			/* "r addr len;" and so on, in order */
-	u64 fail_addr;			/* the access to it gives fail_status once it has come fail_after times */
+	char log[4096]; /* "r addr len;" and so on, in order */
+	u64 fail_addr;	/* the access to it gives fail_status once it has come fail_after times */
 	enum emul_status fail_status;
 	unsigned int fail_after;
 	unsigned int pio_limit;
@@ -55,7 +55,8 @@ static enum emul_status outcome(u64 addr, unsigned int len, bool write)
 			return emul_set_fault(&e, 14, true, write ? 2 : 0, m.fail_addr);
 		return m.fail_status;
 	}
-	return addr + len <= MEM_SIZE ? EMUL_DONE : emul_set_fault(&e, 14, true, write ? 2 : 0, addr);
+	return addr + len <= MEM_SIZE ? EMUL_DONE
+				      : emul_set_fault(&e, 14, true, write ? 2 : 0, addr);
 }
 
 static enum emul_status op_fetch(struct emul *em, u64 addr, void *buf, unsigned int len)
@@ -94,7 +95,8 @@ static enum emul_status op_write(struct emul *em, u64 addr, const void *buf, uns
 	return st;
 }
 
-static enum emul_status op_cas(struct emul *em, u64 addr, const void *old, const void *new, unsigned int len)
+static enum emul_status op_cas(struct emul *em, u64 addr, const void *old, const void *new,
+			       unsigned int len)
 {
 	enum emul_status st;
 
@@ -117,7 +119,8 @@ static enum emul_status op_probe(struct emul *em, u64 addr, unsigned int len)
 }
 
 /* Ports count up, from pio_next. */
-static enum emul_status op_pio_in(struct emul *em, u16 port, unsigned int size, void *buf, unsigned int *count)
+static enum emul_status op_pio_in(struct emul *em, u16 port, unsigned int size, void *buf,
+				  unsigned int *count)
 {
 	(void)em;
 	if (m.fail_addr == port && m.fail_status == EMUL_IO)
@@ -181,14 +184,14 @@ static void init(enum emul_mode mode)
 	e.ops = &ops;
 }
 
-#define CODE_BYTES(...)								\
-	do {									\
-		static const u8 _b[] = { __VA_ARGS__ };				\
-		memcpy(m.mem + (u32)(e.rip + (e.mode == EMUL_LONG64 ? 0 : e.segs[EMUL_CS].base)), _b, \
-		       sizeof(_b));						\
-		e.insn.nr_bytes = 0;						\
-		e.insn.len = 0;							\
-		m.log[0] = 0;							\
+#define CODE_BYTES(...) \
+	do { \
+		static const u8 _b[] = { __VA_ARGS__ }; \
+		memcpy(m.mem + (u32)(e.rip + (e.mode == EMUL_LONG64 ? 0 : e.segs[EMUL_CS].base)), \
+		       _b, sizeof(_b)); \
+		e.insn.nr_bytes = 0; \
+		e.insn.len = 0; \
+		m.log[0] = 0; \
 	} while (0)
 
 static enum emul_status step(void)
@@ -198,7 +201,7 @@ static enum emul_status step(void)
 	return st == EMUL_DONE ? emul_run(&e) : st;
 }
 
-#define CHECK_LOG(s)	CHECKF(!strcmp(m.log, s), "accesses \"%s\", expected \"%s\"", m.log, s)
+#define CHECK_LOG(s) CHECKF(!strcmp(m.log, s), "accesses \"%s\", expected \"%s\"", m.log, s)
 
 static void check_fault(enum emul_status st, u8 vector, bool has_error)
 {
@@ -216,11 +219,16 @@ static void test_addr16(void)
 		u8 modrm, disp[2], len;
 		const char *log;
 	} t[] = {
-		{ 0x00, {}, 2, "r 20300 1;" }, { 0x01, {}, 2, "r 20500 1;" },
-		{ 0x02, {}, 2, "r 41200 1;" }, { 0x03, {}, 2, "r 41400 1;" },
-		{ 0x04, {}, 2, "r 20200 1;" }, { 0x05, {}, 2, "r 20400 1;" },
-		{ 0x06, { 0x34, 0x12 }, 4, "r 21234 1;" }, { 0x07, {}, 2, "r 20100 1;" },
-		{ 0x46, { 0xff }, 3, "r 40fff 1;" }, { 0x87, { 0x00, 0xff }, 4, "r 20000 1;" },
+		{ 0x00, {}, 2, "r 20300 1;" },
+		{ 0x01, {}, 2, "r 20500 1;" },
+		{ 0x02, {}, 2, "r 41200 1;" },
+		{ 0x03, {}, 2, "r 41400 1;" },
+		{ 0x04, {}, 2, "r 20200 1;" },
+		{ 0x05, {}, 2, "r 20400 1;" },
+		{ 0x06, { 0x34, 0x12 }, 4, "r 21234 1;" },
+		{ 0x07, {}, 2, "r 20100 1;" },
+		{ 0x46, { 0xff }, 3, "r 40fff 1;" },
+		{ 0x87, { 0x00, 0xff }, 4, "r 20000 1;" },
 	};
 
 	for (unsigned int i = 0; i < ARRAY_LEN(t); i++) {
@@ -245,12 +253,12 @@ static void test_wrap16(void)
 	init(EMUL_REAL);
 	e.regs[EMUL_RBX] = 0xfff0;
 	e.regs[EMUL_RSI] = 0x30;
-	CODE_BYTES(0x8a, 0x00);		/* mov al, [bx+si] */
+	CODE_BYTES(0x8a, 0x00); /* mov al, [bx+si] */
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_LOG("r 20 1;");
 	CHECK_EQ(e.rip, CODE + 2);
 
-	CODE_BYTES(0xa1, 0xff, 0xff);	/* mov ax, [0xffff] */
+	CODE_BYTES(0xa1, 0xff, 0xff); /* mov ax, [0xffff] */
 	check_fault(step(), 13, true);
 	CHECK_EQ(e.rip, CODE + 2);
 }
@@ -264,7 +272,7 @@ static void test_override(void)
 	CODE_BYTES(0x65, 0x8a, 0x45, 0x01);
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_LOG("r 8011 1;");
-	CODE_BYTES(0x65, 0x26, 0x8a, 0x45, 0x01);	/* the last one counts */
+	CODE_BYTES(0x65, 0x26, 0x8a, 0x45, 0x01); /* the last one counts */
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_LOG("r 4011 1;");
 
@@ -280,7 +288,8 @@ static void test_sizes(void)
 {
 	init(EMUL_PROT16);
 	e.regs[EMUL_RBX] = 0x12345678;
-	CODE_BYTES(0x67, 0x66, 0xc7, 0x05, 0x00, 0x20, 0, 0, 1, 2, 3, 4);	/* mov dword [dword 0x2000] */
+	CODE_BYTES(0x67, 0x66, 0xc7, 0x05, 0x00, 0x20, 0, 0, 1, 2, 3,
+		   4); /* mov dword [dword 0x2000] */
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_LOG("w 2000 4;");
 	CHECK_EQ(e.rip, CODE + 12);
@@ -332,7 +341,7 @@ static void test_overlong(void)
 	memset(m.mem + CODE, 0x66, 13);
 	m.mem[CODE + 13] = 0x8a;
 	m.mem[CODE + 14] = 0x03;
-	CHECK_EQ(step(), EMUL_DONE);	/* 15 bytes are legal */
+	CHECK_EQ(step(), EMUL_DONE); /* 15 bytes are legal */
 	init(EMUL_LONG64);
 	memset(m.mem + CODE, 0x66, 14);
 	m.mem[CODE + 14] = 0x8a;
@@ -374,11 +383,22 @@ static void test_rip_wrap(void)
 static void test_lock(void)
 {
 	static const u8 illegal[][5] = {
-		{ 0xf0, 0x89, 0x03 }, { 0xf0, 0x8b, 0x03 }, { 0xf0, 0x03, 0x03 }, { 0xf0, 0x39, 0x03 },
-		{ 0xf0, 0x83, 0x3b, 0x01 }, { 0xf0, 0x85, 0x03 }, { 0xf0, 0xf6, 0x03, 0x01 },
-		{ 0xf0, 0x01, 0xc3 }, { 0xf0, 0x0f, 0xa3, 0x03 }, { 0xf0, 0x0f, 0xba, 0x23, 0x01 },
-		{ 0xf0, 0xff, 0x33 }, { 0xf0, 0x8f, 0x03 }, { 0xf0, 0xa4 }, { 0xf0, 0x0f, 0xb6, 0x03 },
-		{ 0xf0, 0xc6, 0x03, 0x00 }, { 0xf0, 0x87, 0xc3 },
+		{ 0xf0, 0x89, 0x03 },
+		{ 0xf0, 0x8b, 0x03 },
+		{ 0xf0, 0x03, 0x03 },
+		{ 0xf0, 0x39, 0x03 },
+		{ 0xf0, 0x83, 0x3b, 0x01 },
+		{ 0xf0, 0x85, 0x03 },
+		{ 0xf0, 0xf6, 0x03, 0x01 },
+		{ 0xf0, 0x01, 0xc3 },
+		{ 0xf0, 0x0f, 0xa3, 0x03 },
+		{ 0xf0, 0x0f, 0xba, 0x23, 0x01 },
+		{ 0xf0, 0xff, 0x33 },
+		{ 0xf0, 0x8f, 0x03 },
+		{ 0xf0, 0xa4 },
+		{ 0xf0, 0x0f, 0xb6, 0x03 },
+		{ 0xf0, 0xc6, 0x03, 0x00 },
+		{ 0xf0, 0x87, 0xc3 },
 	};
 
 	for (unsigned int i = 0; i < ARRAY_LEN(illegal); i++) {
@@ -398,8 +418,9 @@ static void test_lock(void)
 static void test_unhandled(void)
 {
 	static const u8 bytes[][3] = {
-		{ 0x0f, 0x05 }, { 0x89, 0xc3 }, { 0xff, 0x13 }, { 0xf7, 0x23 }, { 0x8f, 0x0b }, { 0xc7, 0x0b },
-		{ 0x0f, 0xba, 0x03 }, { 0x0f, 0xc7, 0x03 }, { 0x82, 0x03 }, { 0xc4, 0xe1, 0x78 }, { 0xfe, 0x33 },
+		{ 0x0f, 0x05 }, { 0x89, 0xc3 },	      { 0xff, 0x13 },	    { 0xf7, 0x23 },
+		{ 0x8f, 0x0b }, { 0xc7, 0x0b },	      { 0x0f, 0xba, 0x03 }, { 0x0f, 0xc7, 0x03 },
+		{ 0x82, 0x03 }, { 0xc4, 0xe1, 0x78 }, { 0xfe, 0x33 },
 	};
 
 	for (unsigned int i = 0; i < ARRAY_LEN(bytes); i++) {
@@ -413,7 +434,7 @@ static void test_unhandled(void)
 		CHECK(!memcmp(regs, e.regs, sizeof(regs)) && e.rip == CODE);
 		CHECK_LOG("");
 	}
-	init(EMUL_PROT32);		/* ARPL there */
+	init(EMUL_PROT32); /* ARPL there */
 	CODE_BYTES(0x63, 0x03);
 	CHECK_EQ(step(), EMUL_UNHANDLED);
 }
@@ -461,7 +482,7 @@ static void test_segments(void)
 	e.segs[EMUL_DS].attr = ATTR_CODE;
 	CHECK_EQ(access_at(0x3000, false), EMUL_DONE);
 	check_fault(access_at(0x3000, true), 13, true);
-	e.segs[EMUL_DS].attr = 0;		/* null selector */
+	e.segs[EMUL_DS].attr = 0; /* null selector */
 	check_fault(access_at(0x3000, false), 13, true);
 	init(EMUL_PROT32);
 	e.segs[EMUL_SS].limit = 0xfff;
@@ -487,7 +508,7 @@ static void test_canonical(void)
 static void test_stack(void)
 {
 	init(EMUL_PROT32);
-	e.segs[EMUL_SS].attr = ATTR_DATA16;	/* SP wraps at 16 bits */
+	e.segs[EMUL_SS].attr = ATTR_DATA16; /* SP wraps at 16 bits */
 	e.regs[EMUL_RSP] = 0x50000002;
 	e.regs[EMUL_RBX] = 0x3000;
 	CODE_BYTES(0x66, 0xff, 0x33);
@@ -496,7 +517,7 @@ static void test_stack(void)
 	CHECK_LOG("r 3000 2;w 0 2;");
 	init(EMUL_PROT32);
 	e.regs[EMUL_RSP] = 0x3000;
-	CODE_BYTES(0x8f, 0x04, 0x24);		/* pop [esp]: ESP has moved */
+	CODE_BYTES(0x8f, 0x04, 0x24); /* pop [esp]: ESP has moved */
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_LOG("r 3000 4;w 3004 4;");
 	init(EMUL_LONG64);
@@ -541,9 +562,21 @@ static void test_rmw_order(void)
 static void test_rerun(void)
 {
 	static const u8 insns[][4] = {
-		{ 0x01, 0x03 }, { 0x87, 0x03 }, { 0x0f, 0xb1, 0x03 }, { 0x0f, 0xc1, 0x03 },
-		{ 0xf0, 0x0f, 0xab, 0x03 }, { 0x8b, 0x03 }, { 0x0f, 0xc7, 0x0b }, { 0xff, 0x33 },
-		{ 0x8f, 0x03 }, { 0x03, 0x03 }, { 0xa5 }, { 0xa7 }, { 0xaf }, { 0xad }, { 0xf7, 0x1b },
+		{ 0x01, 0x03 },
+		{ 0x87, 0x03 },
+		{ 0x0f, 0xb1, 0x03 },
+		{ 0x0f, 0xc1, 0x03 },
+		{ 0xf0, 0x0f, 0xab, 0x03 },
+		{ 0x8b, 0x03 },
+		{ 0x0f, 0xc7, 0x0b },
+		{ 0xff, 0x33 },
+		{ 0x8f, 0x03 },
+		{ 0x03, 0x03 },
+		{ 0xa5 },
+		{ 0xa7 },
+		{ 0xaf },
+		{ 0xad },
+		{ 0xf7, 0x1b },
 	};
 	static const enum emul_status how[] = { EMUL_IO, EMUL_RETRY };
 
@@ -566,9 +599,10 @@ static void test_rerun(void)
 		memcpy(mem, m.mem + 0x3000, 16);
 		m.fetches = 0;
 		if (emul_run(&e) != how[i & 1])
-			continue;	/* it has no second access there */
+			continue; /* it has no second access there */
 		CHECKF(!memcmp(before.regs, e.regs, sizeof(e.regs)) && before.rip == e.rip &&
-		       before.rflags == e.rflags, "case %u", i / 4);
+			       before.rflags == e.rflags,
+		       "case %u", i / 4);
 		CHECKF(!memcmp(mem, m.mem + 0x3000, 16), "case %u", i / 4);
 		m.fail_status = EMUL_DONE;
 		CHECKF(emul_run(&e) == EMUL_DONE && e.rip > CODE, "case %u", i / 4);
@@ -583,7 +617,7 @@ static void test_cas_retry(void)
 	e.regs[EMUL_RAX] = 5;
 	m.fail_addr = 0x3000;
 	m.fail_status = EMUL_RETRY;
-	m.fail_after = 1;			/* the read passes */
+	m.fail_after = 1; /* the read passes */
 	CODE_BYTES(0xf0, 0x01, 0x03);
 	CHECK_EQ(step(), EMUL_RETRY);
 	CHECK_LOG("p 3000 4;r 3000 4;c 3000 4;");
@@ -613,7 +647,7 @@ static void test_rep_progress(void)
 		e.regs[EMUL_RCX] = 8;
 		e.regs[EMUL_RSI] = 0x3000;
 		e.regs[EMUL_RDI] = 0x4000;
-		m.fail_addr = 0x300c;		/* the fourth element */
+		m.fail_addr = 0x300c; /* the fourth element */
 		m.fail_status = how[i];
 		CODE_BYTES(0xf3, 0xa5);
 		CHECK_EQ(step(), how[i]);
@@ -649,7 +683,7 @@ static void test_rep_batch(void)
 static void test_rep_zero(void)
 {
 	init(EMUL_PROT32);
-	e.regs[EMUL_RCX] = 0x10000;		/* CX is 0 */
+	e.regs[EMUL_RCX] = 0x10000; /* CX is 0 */
 	CODE_BYTES(0x67, 0xf3, 0xaa);
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_LOG("");
@@ -680,7 +714,7 @@ static void test_ins(void)
 	init(EMUL_LONG64);
 	e.regs[EMUL_RCX] = 6;
 	e.regs[EMUL_RDX] = 0x1f0;
-	e.regs[EMUL_RDI] = 0x3ff8;		/* four words in this page */
+	e.regs[EMUL_RDI] = 0x3ff8; /* four words in this page */
 	CODE_BYTES(0xf3, 0x66, 0x6d);
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_LOG("p 3ff8 8;in 1f0 2*4;w 3ff8 8;p 4000 4;in 1f0 2*2;w 4000 4;");
@@ -688,12 +722,12 @@ static void test_ins(void)
 	CHECK_EQ(e.regs[EMUL_RDI], 0x4004);
 	CHECK_EQ(m.mem[0x4002], 5);
 
-	init(EMUL_LONG64);			/* downwards: one at a time */
+	init(EMUL_LONG64); /* downwards: one at a time */
 	e.regs[EMUL_RCX] = 2;
 	e.regs[EMUL_RDX] = 0x1f0;
 	e.regs[EMUL_RDI] = 0x3008;
 	e.rflags |= 0x400;
-	CODE_BYTES(0xf3, 0x48, 0x6d);		/* never more than 32 bits */
+	CODE_BYTES(0xf3, 0x48, 0x6d); /* never more than 32 bits */
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_LOG("p 3008 4;in 1f0 4*1;w 3008 4;p 3004 4;in 1f0 4*1;w 3004 4;");
 	CHECK_EQ(e.regs[EMUL_RDI], 0x3000);
@@ -751,10 +785,10 @@ static void test_port_permission(void)
 	CODE_BYTES(0x6e);
 	check_fault(step(), 13, true);
 	CHECK_LOG("");
-	e.rflags |= 0x3000;			/* IOPL 3: the bitmap is not asked */
+	e.rflags |= 0x3000; /* IOPL 3: the bitmap is not asked */
 	CODE_BYTES(0x6e);
 	CHECK_EQ(step(), EMUL_DONE);
-	e.mode = EMUL_V86;			/* there it always is */
+	e.mode = EMUL_V86; /* there it always is */
 	CODE_BYTES(0x6e);
 	check_fault(step(), 13, true);
 }

@@ -15,7 +15,7 @@ struct input {
 	u64 regs[16];
 	u64 rflags;
 	u64 rip;
-	u64 answers;		/* two bits an access: what it gives */
+	u64 answers; /* two bits an access: what it gives */
 	u32 limit[EMUL_NR_SEGS];
 	u32 base[EMUL_NR_SEGS];
 	u16 attr[EMUL_NR_SEGS];
@@ -58,7 +58,8 @@ static enum emul_status op_fetch(struct emul *e, u64 addr, void *buf, unsigned i
 	(void)e;
 	require(len && len <= EMUL_INSN_MAX && (addr & 0xfff) + len <= 0x1000);
 	for (unsigned int i = 0; i < len; i++)
-		p[i] = addr + i - insn_addr < EMUL_INSN_MAX ? insn_bytes[addr + i - insn_addr] : 0x90;
+		p[i] = addr + i - insn_addr < EMUL_INSN_MAX ? insn_bytes[addr + i - insn_addr]
+							    : 0x90;
 	return EMUL_DONE;
 }
 
@@ -77,12 +78,13 @@ static enum emul_status op_write(struct emul *e, u64 addr, const void *buf, unsi
 	unsigned int sum = 0;
 
 	require(len && len <= 512);
-	for (unsigned int i = 0; i < len; i++)	/* all of it is there */
+	for (unsigned int i = 0; i < len; i++) /* all of it is there */
 		sum += ((const u8 *)buf)[i];
 	return sum == 1 ? EMUL_DONE : answer(e, addr);
 }
 
-static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const void *new, unsigned int len)
+static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const void *new,
+			       unsigned int len)
 {
 	require(len <= 16);
 	return memcmp(old, new, len) == 12345 ? EMUL_DONE : answer(e, addr);
@@ -94,7 +96,8 @@ static enum emul_status op_probe(struct emul *e, u64 addr, unsigned int len)
 	return answer(e, addr);
 }
 
-static enum emul_status op_pio_in(struct emul *e, u16 port, unsigned int size, void *buf, unsigned int *count)
+static enum emul_status op_pio_in(struct emul *e, u16 port, unsigned int size, void *buf,
+				  unsigned int *count)
 {
 	require((size == 1 || size == 2 || size == 4) && *count);
 	memset(buf, port, *count * size);
