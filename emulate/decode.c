@@ -457,3 +457,68 @@ unsigned int emul_insn_len(const u8 *bytes, unsigned int n, enum emul_mode mode,
 			return 0;
 	return i + opcode_len;
 }
+
+/**
+ * emul_decode_mov() - recognise a plain MOV between memory and a register or immediate
+ * @b: 15 bytes
+ * @mode: the vCPU's
+ * @m: what it does
+ *
+ * A short cut for accesses to device registers, of which nearly all are such.
+ *
+ * Return: false for all else, and where the mode or a prefix is unusual: emul_decode() knows those.
+ */
+bool emul_decode_mov(const u8 *b, enum emul_mode mode, struct emul_mov *m)
+{
+	unsigned int i = 0, rex = 0, op, mod, rm;
+
+	if (mode != EMUL_LONG64 && mode != EMUL_PROT32)
+		return false;
+	m->size = 4;
+	if (b[i] == 0x66) {
+		m->size = 2;
+		i++;
+	}
+	if (mode == EMUL_LONG64 && (b[i] & 0xf0) == 0x40) {
+		rex = b[i++];
+		if (rex & 8)
+			m->size = 8;
+	}
+	op = b[i++];
+	if ((op & 0xfc) != 0x88 && (op & 0xfe) != 0xc6)
+		return false;
+	mod = b[i] >> 6;
+	rm = b[i] & 7;
+	m->reg = ((b[i] >> 3) & 7) | (rex & 4) << 1;
+	m->has_imm = op >= 0xc6;
+	m->store = m->has_imm || !(op & 2);
+	if (!(op & 1))
+		m->size = 1;
+	/* Group 11 has one member; without REX, byte registers 4 to 7 are AH to BH. */
+	if (mod == 3 || (m->has_imm ? m->reg & 7 : m->size == 1 && !rex && m->reg > 3))
+		return false;
+	i++;
+	if (rm == 4)
+		rm = b[i++] & 7;	/* SIB: its base without MOD is a displacement too */
+	if (mod == 1)
+		i++;
+	else if (mod == 2 || rm == 5)
+		i += 4;
+	if (m->has_imm) {
+		switch (m->size) {
+		case 1:
+			m->imm = b[i];
+			i += 1;
+			break;
+		case 2:
+			m->imm = b[i] | b[i + 1] << 8;
+			i += 2;
+			break;
+		default:
+			m->imm = (s64)(s32)(b[i] | b[i + 1] << 8 | b[i + 2] << 16 | (u32)b[i + 3] << 24);
+			i += 4;
+		}
+	}
+	m->len = i;
+	return true;
+}

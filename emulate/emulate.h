@@ -137,4 +137,15 @@ enum emul_status emul_run(struct emul *e);
 unsigned int emul_insn_len(const u8 *bytes, unsigned int n, enum emul_mode mode, const u8 *opcode,
 			   unsigned int opcode_len);
 
+/* A plain MOV between memory and a register or immediate, where the address is known already. */
+struct emul_mov {
+	u8 len;			/* of the instruction */
+	u8 size;		/* of the operand: 1, 2, 4, 8 bytes */
+	u8 reg;
+	bool store, has_imm;
+	u64 imm;
+};
+
+bool emul_decode_mov(const u8 *b, enum emul_mode mode, struct emul_mov *m);
+
 #endif

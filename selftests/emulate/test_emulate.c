@@ -452,6 +452,44 @@ static void test_insn_len(void)
 
 /* --- segmentation --- */
 
+/* The short cut must see what the decoder sees, and take what drivers use. */
+static void test_mov(void)
+{
+	static const u8 opcodes[] = { 0x88, 0x89, 0x8a, 0x8b, 0xc6, 0xc7 };
+	unsigned int i, j, taken = 0;
+	struct emul_mov m;
+	u8 b[EMUL_INSN_MAX];
+
+	srand(1);
+	for (i = 0; i < 2000000; i++) {
+		enum emul_mode mode = i & 1 ? EMUL_LONG64 : EMUL_PROT32;
+		unsigned int at = rand() % 3;
+
+		for (j = 0; j < sizeof(b); j++)
+			b[j] = rand();
+		if (at)
+			b[0] = at == 2 ? 0x66 : 0x40 | rand() % 16;
+		b[at] = opcodes[rand() % 6];
+		if (!emul_decode_mov(b, mode, &m))
+			continue;
+		taken++;
+		init(mode);
+		memcpy(e.insn.bytes, b, sizeof(b));
+		e.insn.nr_bytes = sizeof(b);
+		CHECK_EQ(emul_decode(&e), EMUL_DONE);
+		CHECK_EQ(m.len, e.insn.len);
+		CHECK_EQ(m.size, e.insn.op_size);
+		CHECK(e.insn.mem_valid);
+		CHECK_EQ(m.store, (e.insn.opcode & 2) == 0 || e.insn.opcode >= 0xc6);
+		CHECK_EQ(m.has_imm, e.insn.opcode >= 0xc6);
+		CHECK_EQ(m.reg, ((e.insn.modrm >> 3) & 7) | (e.insn.rex & 4 ? 8 : 0));
+		if (m.has_imm)
+			CHECK_EQ(m.imm & (~0ull >> (64 - 8 * m.size)),
+				 e.insn.imm & (~0ull >> (64 - 8 * m.size)));
+	}
+	CHECK(taken > 100000);
+}
+
 static enum emul_status access_at(u32 off, bool write)
 {
 	e.regs[EMUL_RBX] = off;
@@ -805,6 +843,7 @@ static const struct ktap_test tests[] = {
 	{ "lock", test_lock, 0 },
 	{ "unhandled", test_unhandled, 0 },
 	{ "insn_len", test_insn_len, 0 },
+	{ "mov", test_mov, 0 },
 	{ "segments", test_segments, 0 },
 	{ "canonical", test_canonical, 0 },
 	{ "stack", test_stack, 0 },
