@@ -28,13 +28,22 @@
 #define COMPAT_TIF_NEED_RESCHED_LAZY	0
 #endif
 
-/* The stay counts as guest time, and as a quiescent state of RCU (6.1's note takes the CPU). */
+/* The stay counts as guest time. */
 static __always_inline void compat_guest_enter(void)
 {
 	unsigned long flags;
 
 	local_irq_save(flags);
 	vtime_account_guest_enter();
+	local_irq_restore(flags);
+}
+
+/* As for userspace, the host's tick that interrupts the guest is a quiescent state of RCU (6.1's note takes the CPU). */
+static __always_inline void compat_rcu_quiescent(void)
+{
+	unsigned long flags;
+
+	local_irq_save(flags);
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 	rcu_virt_note_context_switch();
 #else

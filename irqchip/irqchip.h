@@ -136,6 +136,12 @@ u8 pic_accept(struct irqchip *chip);
 
 /* --- ports and MMIO of in-kernel devices --- */
 /* True where an in-kernel device claims the port; *val is zero-extended. size 1, 2 or 4. */
+/* The PICs, the PIT and its speaker gate, the ELCRs: most ports are none of them. */
+static inline bool irqchip_has_port(u16 port)
+{
+	return (port & ~0x81) == 0x20 || (port & ~3) == 0x40 || port == 0x61 || (port & ~1) == 0x4d0;
+}
+
 bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *val);
 bool irqchip_port_write(struct irqchip *chip, u16 port, unsigned int size, u32 val);
 /* IOAPIC page at 0xfec00000: true where claimed. len 1..8 */

@@ -187,7 +187,6 @@ int mem_cmpxchg(struct memory *mem, u64 gpa, u64 *old, u64 new, unsigned int len
 struct walk_ctx {
 	u64 cr0, cr3, cr4, efer;
 	u64 rflags;		/* for SMAP: AC; clear it for implicit supervisor accesses */
-	u64 pdpte[4];		/* unused: PAE PDPTEs are read from memory */
 	u8 maxphyaddr;		/* guest's MAXPHYADDR, for reserved bits */
 	bool gbpages;		/* guest CPUID has 1-GiB pages */
 };
@@ -203,6 +202,7 @@ struct walk_fault {
  */
 int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 *gpa,
 	       struct walk_fault *fault);
+bool mem_fetch(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 bytes[2]);
 
 /* Module-wide set-up; nothing to do at present. */
 int mmu_module_init(void);

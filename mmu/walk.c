@@ -110,9 +110,12 @@ static __always_inline bool window_open(struct memory *mem, u64 gpa, struct wind
 		any |= pte;								\
 	} while (0)
 
-/* True with *result if the walk ends well and has nothing to update; else the full walk decides. */
-static bool walk_fast(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access,
-		      u64 *result)
+/*
+ * True with *result if the walk ends well and has nothing to update; else the full walk decides.
+ * Reads the 16 bytes at gva as well where @bytes is given.
+ */
+static __always_inline bool walk_fast(struct memory *mem, const struct walk_ctx *w, u64 gva,
+				      u32 access, u64 *result, u64 *bytes)
 {
 	u64 pte = w->cr3, every = ~0ULL, any = 0, page = PAGE_SIZE - 1, gpa, need, mark;
 	struct window win;
@@ -150,7 +153,17 @@ static bool walk_fast(struct memory *mem, const struct walk_ctx *w, u64 gva, u32
 	/* Bits 20:13 of a 2 MiB and 29:13 of a 1 GiB entry are reserved. */
 	if (!pdpe_ok || (pte & page & PT_ADDR & ~BIT_ULL(12)))
 		return false;
-	*result = (pte & PT_ADDR & ~page) | (gva & page);
+	gpa = (pte & PT_ADDR & ~page) | (gva & page);
+	*result = gpa;
+	if (!bytes)
+		return true;
+	if (unlikely(gpa - win.base >= win.size) && !window_open(mem, gpa, &win))
+		return false;
+	p = (u64 __user *)(win.hva + array_index_nospec(gpa - win.base, win.size));
+	__uaccess_begin();
+	unsafe_get_user(bytes[0], p, out);
+	unsafe_get_user(bytes[1], p + 1, out);
+	user_access_end();
 	return true;
 out:
 	user_access_end();
@@ -359,11 +372,38 @@ int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access
 	}
 	if (access & WALK_ATOMIC)
 		pagefault_disable();
-	if ((w->efer & EFER_LMA) && walk_fast(mem, w, gva, access, gpa))
+	if ((w->efer & EFER_LMA) && walk_fast(mem, w, gva, access, gpa, NULL))
 		rc = 0;
 	else
 		rc = walk_full(mem, w, gva, access, gpa, fault);
 	if (access & WALK_ATOMIC)
 		pagefault_enable();
 	return rc;
+}
+
+/**
+ * mem_fetch() - reads the 16 bytes at a guest virtual address, where that takes no more than a look
+ * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @w: the vCPU's paging state
+ * @gva: the (linear) address
+ * @access: WALK_* flags
+ * @bytes: where they go
+ *
+ * Never sleeps, and has no effect on the guest.
+ *
+ * Return: false where gva_to_gpa() and mem_read() must find out: other modes than long mode, bytes
+ * on two pages, any kind of fault.
+ */
+bool mem_fetch(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 bytes[2])
+{
+	bool ok;
+	u64 gpa;
+
+	if (!(w->cr0 & X86_CR0_PG) || !(w->efer & EFER_LMA) || current->mm != mem->mm ||
+	    offset_in_page(gva) > PAGE_SIZE - 16)
+		return false;
+	pagefault_disable();
+	ok = walk_fast(mem, w, gva, access, &gpa, bytes);
+	pagefault_enable();
+	return ok;
 }

@@ -345,7 +345,7 @@ enum vcpu_next exit_cpuid(struct vcpu *v)
 {
 	u32 function = v->vmcb->save.rax, index = v->regs[REG_RCX];
 	const struct kvm_cpuid_entry2 *e;
-	enum vcpu_next next = insn_skip(v, 0xa20f);
+	enum vcpu_next next = insn_skip(v, 0xa20f, 2);
 	u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
 
 	if (next != NEXT_GUEST)

@@ -56,6 +56,7 @@ static int cpu_enable(void)
 	/* A host SPEC_CTRL, TSC ratio or HSAVE page of a former owner must not survive into our VMRUN. */
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
 	wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
+	tsc_aux_cpu_init();
 	sc->asid_generation++;
 	sc->next_asid = svm_caps.nr_asids;	/* first user opens a generation and flushes all */
 	sc->last_vcpu = NULL;

@@ -9,6 +9,7 @@
 #include <asm/mce.h>
 #include <asm/ptrace.h>
 
+#include "compat/entry.h"
 #include "svm/exit.h"
 
 /* --- exceptions --- */
@@ -45,6 +46,7 @@ static enum vcpu_next exit_db(struct vcpu *v)
 /* STGI has let the host take it. Where the FPU bracket holds softirqs off, give way to them. */
 static enum vcpu_next exit_intr(struct vcpu *v)
 {
+	compat_rcu_quiescent();
 	return local_softirq_pending() ? NEXT_OUTER : NEXT_GUEST;
 }
 
@@ -226,7 +228,7 @@ static enum vcpu_next exit_xsetbv(struct vcpu *v)
 		raise_error(v, X86_TRAP_GP, 0);
 		return NEXT_GUEST;
 	}
-	next = insn_skip3(v, 0x010f, 0xd1);
+	next = insn_skip(v, 0xd1010f, 3);
 	if (next == NEXT_GUEST)
 		v->xcr0 = xcr0;
 	return next;
@@ -248,7 +250,7 @@ static enum vcpu_next exit_gp(struct vcpu *v)
 
 static enum vcpu_next exit_hlt(struct vcpu *v)
 {
-	enum vcpu_next next = insn_skip1(v, 0xf4);
+	enum vcpu_next next = insn_skip(v, 0xf4, 1);
 
 	if (next != NEXT_GUEST)
 		return next;
@@ -267,7 +269,7 @@ static enum vcpu_next exit_hlt(struct vcpu *v)
 /* Hypercalls: none is served yet. From CPL>0 they are refused as such (CVE-2009-3290). */
 static enum vcpu_next exit_vmmcall(struct vcpu *v)
 {
-	enum vcpu_next next = insn_skip3(v, 0x010f, 0xd9);
+	enum vcpu_next next = insn_skip(v, 0xd9010f, 3);
 
 	if (next == NEXT_GUEST)
 		v->vmcb->save.rax = v->vmcb->save.cpl ? -KVM_EPERM : -KVM_ENOSYS;
@@ -280,25 +282,25 @@ static enum vcpu_next exit_vmmcall(struct vcpu *v)
  */
 static enum vcpu_next exit_wbinvd(struct vcpu *v)
 {
-	enum vcpu_next next = insn_skip(v, 0x090f);
+	enum vcpu_next next = insn_skip(v, 0x090f, 2);
 
-	return next == NEXT_OUTER ? insn_skip(v, 0x080f) : next;
+	return next == NEXT_OUTER ? insn_skip(v, 0x080f, 2) : next;
 }
 
 /* Not offered in CPUID, but served as no-operations, as api.rst says of KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS. */
 static enum vcpu_next exit_monitor(struct vcpu *v)
 {
-	return insn_skip3(v, 0x010f, 0xc8);
+	return insn_skip(v, 0xc8010f, 3);
 }
 
 static enum vcpu_next exit_mwait(struct vcpu *v)
 {
-	return insn_skip3(v, 0x010f, 0xc9);
+	return insn_skip(v, 0xc9010f, 3);
 }
 
 static enum vcpu_next exit_pause(struct vcpu *v)
 {
-	enum vcpu_next next = insn_skip1(v, 0x90);
+	enum vcpu_next next = insn_skip(v, 0x90, 1);
 
 	if (next != NEXT_GUEST)
 		return next;
@@ -311,7 +313,7 @@ static enum vcpu_next exit_pause(struct vcpu *v)
 enum vcpu_next exit_internal_error(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
-	u8 bytes[EMUL_INSN_MAX] = {};
+	u64 bytes[2] = {};
 	int n;
 
 	if (!v->can_sleep)

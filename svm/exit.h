@@ -63,6 +63,19 @@ static inline void reg_write(struct vcpu *v, unsigned int n, u64 val)
 		v->regs[n & (NR_GPRS - 1)] = val;
 }
 
+/* An operand of 1, 2, 4 or 8 bytes: the narrow ones leave the rest of the register, 4 bytes clear the upper half. */
+static inline void reg_write_sized(struct vcpu *v, unsigned int n, u64 val, unsigned int size)
+{
+	if (size < 4) {
+		u64 mask = (1ull << 8 * size) - 1;
+
+		val = (reg_read(v, n) & ~mask) | (val & mask);
+	} else if (size == 4) {
+		val = (u32)val;
+	}
+	reg_write(v, n, val);
+}
+
 /* EDX:EAX as RDMSR, CPUID and friends leave them. */
 static inline void reg_write_edx_eax(struct vcpu *v, u64 val)
 {
@@ -148,10 +161,9 @@ bool events_nmi_step(struct vcpu *v);		/* #DB was our own single step over IRET 
 void vcpu_apic_events(struct vcpu *v);		/* INIT, SIPI, NMI from the APIC */
 
 /* --- insn.c --- */
-int insn_fetch(struct vcpu *v, u8 *buf);
-enum vcpu_next insn_skip(struct vcpu *v, u16 opcode);	/* two-byte opcode 0F xx, as 0xXX0F */
-enum vcpu_next insn_skip3(struct vcpu *v, u16 opcode, u8 third);
-enum vcpu_next insn_skip1(struct vcpu *v, u8 opcode);
+int insn_fetch(struct vcpu *v, u64 buf[2]);
+u64 rip_after(const struct vcpu *v, unsigned int len);
+enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len);
 void insn_advance(struct vcpu *v, u64 next_rip);
 struct crdr_move {
 	u8 cr;		/* control or debug register number */
@@ -191,6 +203,7 @@ void tsc_set_offset(struct vcpu *v, u64 offset);
 void vcpu_reset(struct vcpu *v, bool init);
 void vcpu_reset_regs(struct vcpu *v, bool init);
 void tsc_aux_enter(struct vcpu *v);
+void tsc_aux_cpu_init(void);
 void tsc_aux_cpu_exit(void);
 
 #endif

@@ -16,7 +16,10 @@ void insn_advance(struct vcpu *v, u64 next_rip)
 	struct vmcb_save *s = &v->vmcb->save;
 
 	s->rip = next_rip;
-	v->vmcb->control.int_state &= ~INT_STATE_SHADOW;
+	if (unlikely(v->vmcb->control.int_state & INT_STATE_SHADOW)) {
+		v->vmcb->control.int_state &= ~INT_STATE_SHADOW;
+		v->check_events = true;
+	}
 	if (unlikely(s->rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF))) {
 		if ((s->rflags & X86_EFLAGS_TF) && !v->nmi_step)
 			raise_db(v, BIT(14));
@@ -24,10 +27,8 @@ void insn_advance(struct vcpu *v, u64 next_rip)
 	}
 }
 
-/*
- * RIP + len as the mode has it. Outside 64-bit mode the instruction pointer is 32 bits wide.
- */
-static u64 rip_after(const struct vcpu *v, unsigned int len)
+/** rip_after() - RIP + len as the mode has it: 32 bits wide outside 64-bit mode. */
+u64 rip_after(const struct vcpu *v, unsigned int len)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
 	u64 rip = s->rip + len;
@@ -38,12 +39,12 @@ static u64 rip_after(const struct vcpu *v, unsigned int len)
 /**
  * insn_fetch() - read up to 15 bytes at CS:RIP.
  * @v: the vCPU
- * @buf: 15 bytes
+ * @buf: 16 bytes
  *
  * Return: the number of bytes read (at least 1), -EAGAIN where that needs sleeping, -EFAULT where they can't be read (the
  * guest has changed its mapping meanwhile: executing the instruction again raises the proper fault).
  */
-int insn_fetch(struct vcpu *v, u8 *buf)
+int insn_fetch(struct vcpu *v, u64 buf[2])
 {
 	const struct vmcb_save *s = &v->vmcb->save;
 	u32 access = WALK_FETCH | WALK_NO_AD | (s->cpl == 3 ? WALK_USER : 0) |
@@ -58,6 +59,8 @@ int insn_fetch(struct vcpu *v, u8 *buf)
 	addr = s->rip;
 	if (!((s->efer & EFER_LMA) && (s->cs.attrib & SEG_L)))
 		addr = (u32)(s->cs.base + (u32)addr);
+	if (likely(mem_fetch(&v->vm->mem, &w, addr, access, buf)))
+		return EMUL_INSN_MAX;
 	do {
 		u64 at = addr + done;
 
@@ -67,7 +70,7 @@ int insn_fetch(struct vcpu *v, u8 *buf)
 		if (r)
 			break;
 		n = min_t(u64, EMUL_INSN_MAX - done, PAGE_SIZE - (at & ~PAGE_MASK));
-		r = guest_read(v, gpa, buf + done, n);
+		r = guest_read(v, gpa, (u8 *)buf + done, n);
 		if (r) {
 			if (!v->can_sleep)
 				return -EAGAIN;
@@ -78,11 +81,19 @@ int insn_fetch(struct vcpu *v, u8 *buf)
 	return done ?: -EFAULT;
 }
 
-/* NEXT_GUEST with RIP moved, NEXT_SLEEP, or NEXT_GUEST with RIP where it was if the bytes have changed meanwhile. */
-static enum vcpu_next skip(struct vcpu *v, const u8 *opcode, unsigned int opcode_len)
+/**
+ * insn_skip() - step over the intercepted instruction.
+ * @v: the vCPU
+ * @opcode: its bytes, the first one lowest
+ * @opcode_len: 1 to 3
+ *
+ * Return: NEXT_GUEST when RIP has been moved. Otherwise nothing has changed and the caller returns the value:
+ * NEXT_SLEEP, or NEXT_OUTER where the bytes are no longer that instruction (it is executed anew).
+ */
+enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
 {
-	u8 bytes[EMUL_INSN_MAX];
 	unsigned int len;
+	u64 bytes[2];
 	int n;
 
 	if (svm_caps.nrips && v->vmcb->control.next_rip) {
@@ -94,40 +105,14 @@ static enum vcpu_next skip(struct vcpu *v, const u8 *opcode, unsigned int opcode
 		return NEXT_SLEEP;
 	if (n < 0)
 		return NEXT_OUTER;
-	len = emul_insn_len(bytes, n, cpu_mode(v), opcode, opcode_len);
+	if (likely(n == EMUL_INSN_MAX && !(((u32)bytes[0] ^ opcode) << (32 - 8 * opcode_len))))
+		len = opcode_len;	/* no prefix */
+	else
+		len = emul_insn_len((u8 *)bytes, n, cpu_mode(v), (u8 *)&opcode, opcode_len);
 	if (!len)
 		return NEXT_OUTER;
 	insn_advance(v, rip_after(v, len));
 	return NEXT_GUEST;
-}
-
-/**
- * insn_skip() - step over the intercepted instruction 0F xx.
- * @v: the vCPU
- * @opcode: 0x0f in the low byte, the second byte above it
- *
- * Return: NEXT_GUEST when RIP has been moved. Otherwise nothing has changed and the caller returns the value:
- * NEXT_SLEEP, or NEXT_OUTER where the bytes are no longer that instruction (it is executed anew).
- */
-enum vcpu_next insn_skip(struct vcpu *v, u16 opcode)
-{
-	u8 op[2] = { opcode & 0xff, opcode >> 8 };
-
-	return skip(v, op, 2);
-}
-
-/** insn_skip3() - the same for 0F xx yy. */
-enum vcpu_next insn_skip3(struct vcpu *v, u16 opcode, u8 third)
-{
-	u8 op[3] = { opcode & 0xff, opcode >> 8, third };
-
-	return skip(v, op, 3);
-}
-
-/** insn_skip1() - the same for a one-byte opcode. */
-enum vcpu_next insn_skip1(struct vcpu *v, u8 opcode)
-{
-	return skip(v, &opcode, 1);
 }
 
 /**
@@ -141,11 +126,13 @@ enum vcpu_next insn_skip1(struct vcpu *v, u8 opcode)
 enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
 {
 	bool long64 = cpu_mode(v) == EMUL_LONG64;
-	u8 bytes[EMUL_INSN_MAX], rex = 0;
+	u64 raw[2];
+	const u8 *bytes = (u8 *)raw;
 	bool lock = false;
+	u8 rex = 0;
 	int n, i;
 
-	n = insn_fetch(v, bytes);
+	n = insn_fetch(v, raw);
 	if (n == -EAGAIN)
 		return NEXT_SLEEP;
 	for (i = 0; i < n; i++) {

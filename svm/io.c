@@ -28,7 +28,7 @@ bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, void *data
 {
 	u32 val;
 
-	if (!irqchip_in_kernel(&v->vm->irqchip) ||
+	if (!irqchip_has_port(port) || !irqchip_in_kernel(&v->vm->irqchip) ||
 	    !irqchip_port_read(&v->vm->irqchip, port, size, &val))
 		return false;
 	memcpy(data, &val, size);
@@ -41,7 +41,7 @@ bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const voi
 	u32 val = 0;
 
 	memcpy(&val, data, size);
-	if (irqchip_in_kernel(&v->vm->irqchip) &&
+	if (irqchip_has_port(port) && irqchip_in_kernel(&v->vm->irqchip) &&
 	    irqchip_port_write(&v->vm->irqchip, port, size, val)) {
 		v->check_events = true;		/* an EOI to the PIC may free the next interrupt */
 		return true;
@@ -69,20 +69,6 @@ enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in
 	return NEXT_USER;
 }
 
-static u64 merge_rax(struct vcpu *v, u32 val, unsigned int size)
-{
-	u64 rax = v->vmcb->save.rax;
-
-	switch (size) {
-	case 1:
-		return (rax & ~0xffull) | (u8)val;
-	case 2:
-		return (rax & ~0xffffull) | (u16)val;
-	default:
-		return val;	/* 32-bit results clear the upper half */
-	}
-}
-
 /** exit_ioio() - EXITINFO1 names port, size and direction, EXITINFO2 the next RIP (APM vol. 2, 15.10.2). */
 enum vcpu_next exit_ioio(struct vcpu *v)
 {
@@ -94,10 +80,10 @@ enum vcpu_next exit_ioio(struct vcpu *v)
 	u32 val = 0;
 
 	if (unlikely(info & IOIO_STR))
-		return emulate(v, false, 0);
+		return emulate(v, EMULATE_NO_GPA, false);
 	if (in) {
 		if (port_in_kernel_read(v, port, size, &val)) {
-			v->vmcb->save.rax = merge_rax(v, val, size);
+			reg_write_sized(v, REG_RAX, val, size);
 			insn_advance(v, c->exit_info_2);
 			return NEXT_GUEST;
 		}
@@ -128,7 +114,7 @@ enum vcpu_next io_complete(struct vcpu *v)
 		return NEXT_GUEST;
 	if (io->in) {
 		memcpy(&val, v->pio_data, io->size);
-		v->vmcb->save.rax = merge_rax(v, val, io->size);
+		reg_write_sized(v, REG_RAX, val, io->size);
 	}
 	insn_advance(v, io->next_rip);
 	return NEXT_GUEST;

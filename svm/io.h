@@ -11,6 +11,7 @@
 enum io_state {
 	IO_NONE,
 	IO_PORT,		/* IN or OUT waits for userspace */
+	IO_MOV_READ,		/* a plain MOV waits for MMIO data */
 	IO_EMUL_READ,		/* emulated instruction waits for MMIO data */
 	IO_EMUL_PIO,		/* emulated INS waits for port data */
 	IO_EMUL_WRITE,		/* emulated instruction is done; its writes go to userspace one by one */
@@ -25,10 +26,11 @@ struct io_fragment {
 struct vcpu_io {
 	enum io_state state;
 
-	/* IO_PORT, and IO_EMUL_PIO's port */
+	/* IO_PORT, IO_MOV_READ, and IO_EMUL_PIO's port */
 	u64 rip, next_rip;	/* the completion is dropped where userspace moved RIP */
 	u16 port;
 	u8 size;
+	u8 reg;			/* destination of the MOV */
 	bool in;
 	unsigned int count;
 	bool pio_ready;		/* pio_data holds what userspace answered */
@@ -53,7 +55,8 @@ struct vcpu_io {
 };
 
 /* mmio.c */
-enum vcpu_next emulate(struct vcpu *v, bool gpa_valid, u64 gpa);
+#define EMULATE_NO_GPA	(~0ull)
+enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store);
 enum vcpu_next mmio_complete(struct vcpu *v);
 
 /* io.c: ports */

@@ -388,17 +388,15 @@ static void emul_store(struct vcpu *v)
 		insn_advance(v, e->rip);
 }
 
-static enum vcpu_next mmio_to_user(struct vcpu *v, const struct io_fragment *f, bool write)
+static enum vcpu_next mmio_to_user(struct vcpu *v, u64 gpa, unsigned int len, u64 data, bool write)
 {
 	struct kvm_run *run = v->run;
 
 	run->exit_reason = KVM_EXIT_MMIO;
-	run->mmio.phys_addr = f->gpa;
-	run->mmio.len = f->len;
+	run->mmio.phys_addr = gpa;
+	run->mmio.len = len;
 	run->mmio.is_write = write;
-	memset(run->mmio.data, 0, sizeof(run->mmio.data));
-	if (write)
-		memcpy(run->mmio.data, f->data, f->len);
+	memcpy(run->mmio.data, &data, sizeof(data));
 	return NEXT_USER;
 }
 
@@ -409,11 +407,13 @@ static enum vcpu_next post_writes(struct vcpu *v)
 
 	while (io->next_write < io->nr_writes) {
 		const struct io_fragment *f = &io->writes[io->next_write++];
+		u64 data = 0;
 
 		if (device_write(v, f->gpa, f->data, f->len))
 			continue;
 		io->state = IO_EMUL_WRITE;
-		return mmio_to_user(v, f, true);
+		memcpy(&data, f->data, f->len);
+		return mmio_to_user(v, f->gpa, f->len, data, true);
 	}
 	io->nr_writes = 0;
 	io->next_write = 0;
@@ -463,7 +463,8 @@ static enum vcpu_next emul_step(struct vcpu *v)
 	case EMUL_IO:
 		if (io->read_waiting) {
 			io->state = IO_EMUL_READ;
-			return mmio_to_user(v, &io->reads[io->nr_reads], false);
+			return mmio_to_user(v, io->reads[io->nr_reads].gpa,
+					    io->reads[io->nr_reads].len, 0, false);
 		}
 		return NEXT_USER;	/* INS: port_to_user() has filled kvm_run */
 	case EMUL_RETRY:
@@ -491,17 +492,65 @@ static enum vcpu_next emul_step(struct vcpu *v)
 	}
 }
 
+/*
+ * A plain MOV of a device register, as drivers do it. The processor has checked and translated the address when it
+ * raised #NPF. NEXT_SLEEP: not such an instruction, nothing done.
+ */
+static enum vcpu_next mov_device(struct vcpu *v, const u8 *bytes, u64 gpa, bool store)
+{
+	struct vcpu_io *io = v->io;
+	struct emul_mov m;
+	u64 data = 0, next_rip;
+
+	if (!emul_decode_mov(bytes, cpu_mode(v), &m) || m.store != store || (gpa & (m.size - 1)))
+		return NEXT_SLEEP;
+	next_rip = rip_after(v, m.len);
+	if (store) {
+		data = m.has_imm ? m.imm : reg_read(v, m.reg);
+		data &= ~0ull >> (64 - 8 * m.size);
+		insn_advance(v, next_rip);
+		return device_write(v, gpa, &data, m.size) ? NEXT_GUEST :
+		       mmio_to_user(v, gpa, m.size, data, true);
+	}
+	if (device_read(v, gpa, &data, m.size)) {
+		reg_write_sized(v, m.reg, data, m.size);
+		insn_advance(v, next_rip);
+		return NEXT_GUEST;
+	}
+	io->state = IO_MOV_READ;
+	io->rip = v->vmcb->save.rip;
+	io->next_rip = next_rip;
+	io->size = m.size;
+	io->reg = m.reg;
+	return mmio_to_user(v, gpa, m.size, 0, false);
+}
+
 /**
  * emulate() - emulate the instruction at CS:RIP.
  * @v: the vCPU
- * @gpa_valid: whether @gpa is known
- * @gpa: address of its (only) memory operand, from #NPF
+ * @gpa: address of its (only) memory operand, from #NPF; or EMULATE_NO_GPA
+ * @store: whether #NPF came from a write
  */
-enum vcpu_next emulate(struct vcpu *v, bool gpa_valid, u64 gpa)
+enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store)
 {
 	struct vcpu_io *io = v->io;
+	struct emul_insn *insn = &io->emul.insn;
+	enum vcpu_next next;
+	u64 bytes[2];
+	int n;
 
-	io->gpa_valid = gpa_valid;
+	if (svm_caps.decode && gpa != EMULATE_NO_GPA && v->vmcb->control.insn_len) {
+		n = min_t(u8, v->vmcb->control.insn_len & 15, EMUL_INSN_MAX);
+		memcpy(bytes, v->vmcb->control.insn_bytes, EMUL_INSN_MAX);
+	} else {
+		n = insn_fetch(v, bytes);
+	}
+	if (n == EMUL_INSN_MAX && gpa != EMULATE_NO_GPA) {
+		next = mov_device(v, (u8 *)bytes, gpa, store);
+		if (next != NEXT_SLEEP)
+			return next;
+	}
+	io->gpa_valid = gpa != EMULATE_NO_GPA;
 	io->gpa = gpa;
 	io->nr_reads = 0;
 	io->nr_writes = 0;
@@ -510,9 +559,9 @@ enum vcpu_next emulate(struct vcpu *v, bool gpa_valid, u64 gpa)
 	io->pio_ready = false;
 	io->pio_out = false;
 	emul_load(v);
-	if (svm_caps.decode && gpa_valid && v->vmcb->control.insn_len) {
-		io->emul.insn.nr_bytes = min_t(u8, v->vmcb->control.insn_len & 15, EMUL_INSN_MAX);
-		memcpy(io->emul.insn.bytes, v->vmcb->control.insn_bytes, EMUL_INSN_MAX);
+	if (n > 0) {
+		insn->nr_bytes = n;
+		memcpy(insn->bytes, bytes, EMUL_INSN_MAX);
 	}
 	return emul_step(v);
 }
@@ -524,6 +573,16 @@ enum vcpu_next mmio_complete(struct vcpu *v)
 	struct io_fragment *f;
 
 	switch (io->state) {
+	case IO_MOV_READ:
+		io->state = IO_NONE;
+		if (v->vmcb->save.rip == io->rip) {
+			u64 data;
+
+			memcpy(&data, v->run->mmio.data, sizeof(data));
+			reg_write_sized(v, io->reg, data, io->size);
+			insn_advance(v, io->next_rip);
+		}
+		return NEXT_GUEST;
 	case IO_EMUL_WRITE:
 		return post_writes(v);
 	case IO_EMUL_READ:
@@ -572,7 +631,7 @@ enum vcpu_next exit_npf(struct vcpu *v)
 		/* Only a fault on the final address is an access of the instruction itself. */
 		if (error & NPF_FETCH)
 			return exit_internal_error(v);
-		return emulate(v, error & NPF_FINAL, gpa);
+		return emulate(v, error & NPF_FINAL ? gpa : EMULATE_NO_GPA, error & NPF_WRITE);
 	case NPT_RETRY:
 		return NEXT_OUTER;
 	case NPT_ENOMEM:

@@ -109,8 +109,8 @@ static void tsc_aux_restore(struct tsc_aux_cpu *t)
 {
 	t->registered = false;
 	user_return_notifier_unregister(&t->urn);
-	if (t->current_value != t->host)
-		wrmsrq(MSR_TSC_AUX, t->host);
+	wrmsrq(MSR_TSC_AUX, t->host);
+	t->current_value = t->host;
 }
 
 static void tsc_aux_user_return(struct user_return_notifier *urn)
@@ -133,21 +133,28 @@ void tsc_aux_enter(struct vcpu *v)
 
 	if (!(v->features & GF_RDTSCP))
 		return;
-	if (likely(t->registered && t->current_value == v->tsc_aux))
+	if (likely(t->current_value == v->tsc_aux))
 		return;
 	local_irq_save(flags);
 	if (!t->registered) {
-		rdmsrq(MSR_TSC_AUX, t->host);
-		t->current_value = t->host;
 		t->urn.on_user_return = tsc_aux_user_return;
 		user_return_notifier_register(&t->urn);
 		t->registered = true;
 	}
-	if (t->current_value != v->tsc_aux) {
-		wrmsrq(MSR_TSC_AUX, v->tsc_aux);
-		t->current_value = v->tsc_aux;
-	}
+	wrmsrq(MSR_TSC_AUX, v->tsc_aux);
+	t->current_value = v->tsc_aux;
 	local_irq_restore(flags);
+}
+
+/** tsc_aux_cpu_init() - SVM goes on on this CPU: note the host's value, which does not change. Interrupts are off. */
+void tsc_aux_cpu_init(void)
+{
+	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
+
+	if (!boot_cpu_has(X86_FEATURE_RDTSCP))
+		return;
+	rdmsrq(MSR_TSC_AUX, t->host);
+	t->current_value = t->host;
 }
 
 /** tsc_aux_cpu_exit() - SVM goes off on this CPU: leave nothing behind. Interrupts are off. */
@@ -757,7 +764,7 @@ enum vcpu_next exit_msr(struct vcpu *v)
 	if (write && msr_write_sleeps(index) && !v->can_sleep)
 		return NEXT_SLEEP;
 	/* Length first: a write must not happen twice because the code page needs sleeping for. */
-	next = insn_skip(v, write ? 0x300f : 0x320f);
+	next = insn_skip(v, write ? 0x300f : 0x320f, 2);
 	if (next != NEXT_GUEST)
 		return next;
 	if (write) {

@@ -188,7 +188,6 @@ static enum vcpu_next stay(struct vcpu *v)
 	if (unlikely(test_and_clear_bit(REQ_TLB_FLUSH, &v->requests)))
 		asid_flush(v, sc);
 	v->can_sleep = false;
-	v->check_events = true;
 	do {
 		if (unlikely(v->check_events))
 			events_inject(v);
@@ -230,6 +229,7 @@ static enum vcpu_next stay(struct vcpu *v)
 	/* What was put into EVENTINJ but not entered with is still queued as injected. */
 	if (v->injecting) {
 		v->injecting = false;
+		v->check_events = true;
 		c->event_inj = 0;
 	}
 	stay_end(v);
@@ -268,10 +268,9 @@ static enum vcpu_next serve_requests(struct vcpu *v)
 	clear_bit(REQ_KICK, &v->requests);
 	if (test_and_clear_bit(REQ_CLOCK, &v->requests))
 		clock_update(v);
-	if (test_and_clear_bit(REQ_EVENT, &v->requests)) {
-		smp_mb__after_atomic(); /* the sender set the event first, the bit then */
-		v->check_events = true;
-	}
+	clear_bit(REQ_EVENT, &v->requests);
+	smp_mb__after_atomic(); /* the sender set the event first, the bit then */
+	v->check_events = true;
 	vcpu_apic_events(v);
 	if (test_and_clear_bit(REQ_TRIPLE_FAULT, &v->requests)) {
 		v->run->exit_reason = KVM_EXIT_SHUTDOWN;
@@ -325,6 +324,7 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 			}
 			if (events_pending(v)) {
 				v->mp_state = KVM_MP_STATE_RUNNABLE;
+				v->check_events = true;
 			} else {
 				block(v);
 				continue;
@@ -376,6 +376,7 @@ int svm_vcpu_run(struct vcpu *v)
 			return -EINVAL;
 		v->cr8 = cr8;
 		v->user_window = READ_ONCE(run->request_interrupt_window);
+		v->check_events = true;
 	}
 	v->error = 0;
 	if (unlikely(v->mp_state == KVM_MP_STATE_UNINITIALIZED ||

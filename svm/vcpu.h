@@ -63,7 +63,7 @@ struct vcpu {
 	struct vm *vm;
 
 	/* what the inner loop must look at before the next VMRUN */
-	bool check_events;		/* injection must be reconsidered (svm/events.c) */
+	bool check_events;		/* injection must be reconsidered (svm/events.c); each ioctl sets it */
 	bool injecting;			/* EVENTINJ was filled: look at the outcome */
 	u8 vtpr;			/* V_TPR as of the last entry */
 	bool can_sleep;			/* the handler runs in the outer loop */

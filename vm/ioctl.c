@@ -428,9 +428,8 @@ static const struct ioctl vm_ioctls[] = {
  * With a signal mask of its own, KVM_RUN sees (and ends for) signals that the thread blocks. real_blocked keeps those that are
  * ignored by default from being dropped while they are unblocked here.
  */
-static long run(struct call *c)
+static long run(struct vcpu *v)
 {
-	struct vcpu *v = c->vcpu;
 	sigset_t saved;
 	long r;
 
@@ -606,7 +605,6 @@ static long set_vapic_addr(struct call *c)
 
 /* KVM_RUN first: tables are searched in order. */
 static const struct ioctl vcpu_ioctls[] = {
-	{ KVM_RUN, ARG_ZERO, LOCK_VCPU, run },
 	{ KVM_GET_REGS, ARG_OUT, LOCK_VCPU, get_regs },
 	{ KVM_SET_REGS, ARG_IN, LOCK_VCPU, set_regs },
 	{ KVM_GET_SREGS, ARG_OUT, LOCK_VCPU, get_sregs },
@@ -663,6 +661,8 @@ static long call_locked(const struct ioctl *d, struct call *c)
 	}
 	if (mutex_lock_killable(lock))
 		return -EINTR;
+	if (c->vcpu)
+		c->vcpu->check_events = true;
 	r = d->fn(c);
 	mutex_unlock(lock);
 	return r;
@@ -746,7 +746,7 @@ long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	return call(vm_ioctls, ARRAY_SIZE(vm_ioctls), cmd, &c, -ENOTTY);
 }
 
-/** vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. */
+/** vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. KVM_RUN, the one that must be fast, is not in the table. */
 long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vcpu *v = file->private_data;
@@ -754,5 +754,16 @@ long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 	if (!vm_usable(v->vm))
 		return -EIO;
+	if (likely(cmd == KVM_RUN)) {
+		long r;
+
+		if (arg)
+			return -EINVAL;
+		if (mutex_lock_killable(&v->mutex))
+			return -EINTR;
+		r = run(v);
+		mutex_unlock(&v->mutex);
+		return r;
+	}
 	return call(vcpu_ioctls, ARRAY_SIZE(vcpu_ioctls), cmd, &c, -EINVAL);
 }
