@@ -75,7 +75,15 @@ static inline void compat_hrtimer_setup(struct hrtimer *timer,
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
 #define compat_emergency_register(fn)	cpu_emergency_register_virt_callback(fn)
-#define compat_emergency_unregister(fn)	cpu_emergency_unregister_virt_callback(fn)
+/* It waits for an RCU grace period; these are exported, but no public header has them. */
+void rcu_expedite_gp(void);
+void rcu_unexpedite_gp(void);
+#define compat_emergency_unregister(fn)				\
+	do {							\
+		rcu_expedite_gp();				\
+		cpu_emergency_unregister_virt_callback(fn);	\
+		rcu_unexpedite_gp();				\
+	} while (0)
 #else
 #define compat_emergency_register(fn)	((void)(fn))
 #define compat_emergency_unregister(fn)	((void)(fn))

@@ -4,13 +4,21 @@
  * userspace. The inner loop (a "stay") has preemption off and the guest's FPU and debug registers loaded; exits that
  * need nothing else go straight back into the guest.
  */
+#include <linux/module.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 #include <asm/debugreg.h>
 
 #include "compat/entry.h"
 #include "compat/resume.h"
 #include "svm/exit.h"
 #include "svm/fpu.h"
+
+#define POLL_FIRST_NS	10000u
+
+static unsigned int halt_poll_ns = 200000;
+module_param(halt_poll_ns, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns, "longest look-out for an event before HLT sleeps, in ns; 0: none");
 
 /* --- kicks --- */
 
@@ -243,21 +251,43 @@ static bool halted(const struct vcpu *v)
 	return v->mp_state == KVM_MP_STATE_HALTED;
 }
 
-/* Sleeps until something is pending for the vCPU, or a signal. */
+static bool must_wake(struct vcpu *v)
+{
+	if (signal_pending(current) || READ_ONCE(v->run->COMPAT_IMMEDIATE_EXIT))
+		return true;
+	if (halted(v))
+		return events_pending(v);
+	return (READ_ONCE(v->requests) & ~(BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT))) ||
+	       (v->apic && READ_ONCE(v->apic->events));
+}
+
+/*
+ * Sleeps until something is pending for the vCPU, or a signal. A vCPU whose last sleeps were short looks out for a
+ * while first, where no other task wants the CPU: that saves the way through the scheduler. The while grows as long as
+ * it pays, and falls to nothing at the first long sleep, so an idle guest burns none of the host's time.
+ */
 static void block(struct vcpu *v)
 {
+	u64 start = ktime_get_ns(), now = start;
+
+	while (now - start < v->poll_ns && !need_resched() && single_task_running()) {
+		if (must_wake(v))
+			return;
+		cpu_relax();
+		now = ktime_get_ns();
+	}
 	prepare_to_rcuwait(&v->wait);
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
-		if (signal_pending(current) || READ_ONCE(v->run->COMPAT_IMMEDIATE_EXIT))
-			break;
-		if (halted(v) ? events_pending(v) :
-		    (READ_ONCE(v->requests) & ~(BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT))) ||
-		     (v->apic && READ_ONCE(v->apic->events)))
+		if (must_wake(v))
 			break;
 		schedule();
 	}
 	finish_rcuwait(&v->wait);
+	if (ktime_get_ns() - start < halt_poll_ns)
+		v->poll_ns = min(max(2 * v->poll_ns, POLL_FIRST_NS), halt_poll_ns);
+	else
+		v->poll_ns = 0;
 }
 
 /* Takes what others left in v->requests, all but what the stay itself serves. */

@@ -94,6 +94,7 @@ struct vcpu {
 
 	/* wake-up */
 	struct rcuwait wait;
+	unsigned int poll_ns;		/* how long to look out for an event before sleeping */
 	u32 mp_state;			/* KVM_MP_STATE_* */
 
 	/* guest FPU, standard XSAVE format, one page (svm/fpu.c) */
