@@ -202,7 +202,7 @@ struct walk_fault {
  */
 int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 *gpa,
 	       struct walk_fault *fault);
-bool mem_fetch(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 bytes[2]);
+bool mem_fetch(struct memory *mem, u64 cr3, u64 gva, u64 bytes[2]);
 
 /* Module-wide set-up; nothing to do at present. */
 int mmu_module_init(void);

@@ -89,11 +89,11 @@ static __always_inline bool window_open(struct memory *mem, u64 gpa, struct wind
 }
 
 /*
- * One step: reads the entry of gva at @shift. The tables are mostly in one slot, which is kept
- * at hand. The address needs no access_ok(), as slots were checked when made, and no fence, as the
- * index is clamped. Nothing may be called while user access is open. Bits of @bad must be 0.
+ * Reads the entry of gva at @shift. The tables are mostly in one slot, which is kept at hand. The
+ * address needs no access_ok(), as slots were checked when made, and no fence, as the index is
+ * clamped. Nothing may be called while user access is open.
  */
-#define FAST_STEP(shift, bad)								\
+#define FAST_READ(shift)								\
 	do {										\
 		gpa = (pte & PT_ADDR) | ((gva >> ((shift) - 3)) & 0xff8);		\
 		if (unlikely(gpa - win.base >= win.size)) {				\
@@ -104,18 +104,23 @@ static __always_inline bool window_open(struct memory *mem, u64 gpa, struct wind
 		}									\
 		p = (u64 __user *)(win.hva + array_index_nospec(gpa - win.base, win.size)); \
 		unsafe_get_user(pte, p, out);						\
-		if (unlikely((pte & (PT_P | (bad))) != PT_P))				\
+		if (unlikely(!(pte & PT_P)))						\
+			goto out;							\
+	} while (0)
+
+/* One step of the walk; bits of @bad must be 0. */
+#define FAST_STEP(shift, bad)								\
+	do {										\
+		FAST_READ(shift);							\
+		if (unlikely(pte & (bad)))						\
 			goto out;							\
 		every &= pte;								\
 		any |= pte;								\
 	} while (0)
 
-/*
- * True with *result if the walk ends well and has nothing to update; else the full walk decides.
- * Reads the 16 bytes at gva as well where @bytes is given.
- */
-static __always_inline bool walk_fast(struct memory *mem, const struct walk_ctx *w, u64 gva,
-				      u32 access, u64 *result, u64 *bytes)
+/* True with *result if the walk ends well and has nothing to update; else the full walk decides. */
+static bool walk_fast(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access,
+		      u64 *result)
 {
 	u64 pte = w->cr3, every = ~0ULL, any = 0, page = PAGE_SIZE - 1, gpa, need, mark;
 	struct window win;
@@ -153,14 +158,37 @@ static __always_inline bool walk_fast(struct memory *mem, const struct walk_ctx 
 	/* Bits 20:13 of a 2 MiB and 29:13 of a 1 GiB entry are reserved. */
 	if (!pdpe_ok || (pte & page & PT_ADDR & ~BIT_ULL(12)))
 		return false;
-	gpa = (pte & PT_ADDR & ~page) | (gva & page);
-	*result = gpa;
-	if (!bytes)
-		return true;
-	if (unlikely(gpa - win.base >= win.size) && !window_open(mem, gpa, &win))
+	*result = (pte & PT_ADDR & ~page) | (gva & page);
+	return true;
+out:
+	user_access_end();
+	return false;
+}
+
+static __always_inline bool fetch(struct memory *mem, u64 cr3, u64 gva, u64 bytes[2])
+{
+	u64 pte = cr3, page = PAGE_SIZE - 1, gpa;
+	struct window win;
+	u64 __user *p;
+
+	if (!window_open(mem, pte & PT_ADDR, &win))
 		return false;
-	p = (u64 __user *)(win.hva + array_index_nospec(gpa - win.base, win.size));
 	__uaccess_begin();
+	FAST_READ(39);
+	FAST_READ(30);
+	if (pte & PT_PS) {
+		page = (1ULL << 30) - 1;
+	} else {
+		FAST_READ(21);
+		if (pte & PT_PS)
+			page = (1ULL << 21) - 1;
+		else
+			FAST_READ(12);
+	}
+	gpa = (pte & PT_ADDR & ~page) | (gva & page);
+	if (unlikely(gpa - win.base >= win.size))
+		goto out;
+	p = (u64 __user *)(win.hva + array_index_nospec(gpa - win.base, win.size));
 	unsafe_get_user(bytes[0], p, out);
 	unsafe_get_user(bytes[1], p + 1, out);
 	user_access_end();
@@ -168,6 +196,32 @@ static __always_inline bool walk_fast(struct memory *mem, const struct walk_ctx 
 out:
 	user_access_end();
 	return false;
+}
+
+/**
+ * mem_fetch() - reads the 16 bytes at the address of an instruction that the processor has just
+ * executed in long mode
+ * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @cr3: the guest's
+ * @gva: the linear address
+ * @bytes: where they go
+ *
+ * As it was executed, the right to do so is not asked again. Never sleeps, has no effect on the
+ * guest.
+ *
+ * Return: false where gva_to_gpa() and mem_read() must find out: bytes on two pages, tables and
+ * code in different slots, any kind of fault.
+ */
+bool mem_fetch(struct memory *mem, u64 cr3, u64 gva, u64 bytes[2])
+{
+	bool ok;
+
+	if (offset_in_page(gva) > PAGE_SIZE - 16)
+		return false;
+	pagefault_disable();
+	ok = fetch(mem, cr3, gva, bytes);
+	pagefault_enable();
+	return ok;
 }
 
 /* --- The full walk --- */
@@ -372,38 +426,11 @@ int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access
 	}
 	if (access & WALK_ATOMIC)
 		pagefault_disable();
-	if ((w->efer & EFER_LMA) && walk_fast(mem, w, gva, access, gpa, NULL))
+	if ((w->efer & EFER_LMA) && walk_fast(mem, w, gva, access, gpa))
 		rc = 0;
 	else
 		rc = walk_full(mem, w, gva, access, gpa, fault);
 	if (access & WALK_ATOMIC)
 		pagefault_enable();
 	return rc;
-}
-
-/**
- * mem_fetch() - reads the 16 bytes at a guest virtual address, where that takes no more than a look
- * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
- * @w: the vCPU's paging state
- * @gva: the (linear) address
- * @access: WALK_* flags
- * @bytes: where they go
- *
- * Never sleeps, and has no effect on the guest.
- *
- * Return: false where gva_to_gpa() and mem_read() must find out: other modes than long mode, bytes
- * on two pages, any kind of fault.
- */
-bool mem_fetch(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 bytes[2])
-{
-	bool ok;
-	u64 gpa;
-
-	if (!(w->cr0 & X86_CR0_PG) || !(w->efer & EFER_LMA) || current->mm != mem->mm ||
-	    offset_in_page(gva) > PAGE_SIZE - 16)
-		return false;
-	pagefault_disable();
-	ok = walk_fast(mem, w, gva, access, &gpa, bytes);
-	pagefault_enable();
-	return ok;
 }

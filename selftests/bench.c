@@ -44,7 +44,9 @@ static int failures;
 		for (i = 0; i < ROUNDS; i++) \
 			asm volatile("" : : : "memory"); \
 		empty = rdtsc() - start; \
-		insn; \
+		{ \
+			insn; \
+		} \
 		start = rdtsc(); \
 		for (i = 0; i < ROUNDS; i++) { \
 			insn; \
@@ -53,11 +55,14 @@ static int failures;
 		guest_done(); \
 	}
 
-BENCH_LOOP(guest_cpuid, asm volatile("cpuid" : : "a"(0), "c"(0) : "rbx", "rdx"))
+BENCH_LOOP(guest_cpuid, u32 a = 0; u32 c = 0; asm volatile("cpuid"
+							   : "+a"(a), "+c"(c)
+							   :
+							   : "rbx", "rdx"))
 BENCH_LOOP(guest_rdmsr, asm volatile("rdmsr" : : "c"(0x1b) : "rax", "rdx"))
 BENCH_LOOP(guest_wrmsr, asm volatile("wrmsr" : : "c"(0x3b), "a"(0), "d"(0)))
 BENCH_LOOP(guest_port_kernel, asm volatile("inb $0x21, %%al" : : : "rax"))
-BENCH_LOOP(guest_vmmcall, asm volatile("vmmcall" : : "a"(0x1234), "b"(0) : "memory"))
+BENCH_LOOP(guest_vmmcall, u64 a = 0x1234; asm volatile("vmmcall" : "+a"(a) : "b"(0) : "memory"))
 BENCH_LOOP(guest_port_write, asm volatile("outb %%al, %%dx" : : "a"(0), "d"(PORT_USER)))
 BENCH_LOOP(guest_port_read, asm volatile("inb %%dx, %%al" : : "d"(PORT_USER) : "rax"))
 BENCH_LOOP(guest_mmio_write, *(volatile u32 *)MMIO_USER = 1)

@@ -36,6 +36,51 @@ u64 rip_after(const struct vcpu *v, unsigned int len)
 	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L) ? rip : (u32)rip;
 }
 
+static u64 linear_rip(const struct vmcb_save *s)
+{
+	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L) ? s->rip : (u32)(s->cs.base + (u32)s->rip);
+}
+
+static __always_inline bool fetch_fast(struct vcpu *v, u64 buf[2])
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+
+	return likely(s->efer & EFER_LMA) &&
+	       likely(mem_fetch(&v->vm->mem, s->cr3, linear_rip(s), buf));
+}
+
+static noinline int fetch_slow(struct vcpu *v, u8 *buf)
+{
+	const struct vmcb_save *s = &v->vmcb->save;
+	u32 access = WALK_FETCH | WALK_NO_AD | (s->cpl == 3 ? WALK_USER : 0) |
+		     (v->can_sleep ? 0 : WALK_ATOMIC);
+	u64 addr = linear_rip(s), gpa;
+	unsigned int done = 0, n;
+	struct walk_fault fault;
+	struct walk_ctx w;
+	int r;
+
+	walk_ctx_init(v, &w);
+	do {
+		u64 at = addr + done;
+
+		r = gva_to_gpa(&v->vm->mem, &w, at, access, &gpa, &fault);
+		if (r == -EAGAIN)
+			return r;
+		if (r)
+			break;
+		n = min_t(u64, EMUL_INSN_MAX - done, PAGE_SIZE - (at & ~PAGE_MASK));
+		r = guest_read(v, gpa, buf + done, n);
+		if (r) {
+			if (!v->can_sleep)
+				return -EAGAIN;
+			break;
+		}
+		done += n;
+	} while (done < EMUL_INSN_MAX);
+	return done ?: -EFAULT;
+}
+
 /**
  * insn_fetch() - read up to 15 bytes at CS:RIP.
  * @v: the vCPU
@@ -46,39 +91,23 @@ u64 rip_after(const struct vcpu *v, unsigned int len)
  */
 int insn_fetch(struct vcpu *v, u64 buf[2])
 {
-	const struct vmcb_save *s = &v->vmcb->save;
-	u32 access = WALK_FETCH | WALK_NO_AD | (s->cpl == 3 ? WALK_USER : 0) |
-		     (v->can_sleep ? 0 : WALK_ATOMIC);
-	unsigned int done = 0, n;
-	struct walk_fault fault;
-	struct walk_ctx w;
-	u64 addr, gpa;
-	int r;
+	return fetch_fast(v, buf) ? EMUL_INSN_MAX : fetch_slow(v, (u8 *)buf);
+}
 
-	walk_ctx_init(v, &w);
-	addr = s->rip;
-	if (!((s->efer & EFER_LMA) && (s->cs.attrib & SEG_L)))
-		addr = (u32)(s->cs.base + (u32)addr);
-	if (likely(mem_fetch(&v->vm->mem, &w, addr, access, buf)))
-		return EMUL_INSN_MAX;
-	do {
-		u64 at = addr + done;
+static noinline enum vcpu_next skip_slow(struct vcpu *v, u32 opcode, unsigned int opcode_len)
+{
+	u64 bytes[2];
+	int n = insn_fetch(v, bytes);
+	unsigned int len = 0;
 
-		r = gva_to_gpa(&v->vm->mem, &w, at, access, &gpa, &fault);
-		if (r == -EAGAIN)
-			return r;
-		if (r)
-			break;
-		n = min_t(u64, EMUL_INSN_MAX - done, PAGE_SIZE - (at & ~PAGE_MASK));
-		r = guest_read(v, gpa, (u8 *)buf + done, n);
-		if (r) {
-			if (!v->can_sleep)
-				return -EAGAIN;
-			break;
-		}
-		done += n;
-	} while (done < EMUL_INSN_MAX);
-	return done ?: -EFAULT;
+	if (n == -EAGAIN)
+		return NEXT_SLEEP;
+	if (n > 0)
+		len = emul_insn_len((u8 *)bytes, n, cpu_mode(v), (u8 *)&opcode, opcode_len);
+	if (!len)
+		return NEXT_OUTER;
+	insn_advance(v, rip_after(v, len));
+	return NEXT_GUEST;
 }
 
 /**
@@ -92,26 +121,15 @@ int insn_fetch(struct vcpu *v, u64 buf[2])
  */
 enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
 {
-	unsigned int len;
-	u64 bytes[2];
-	int n;
+	u64 bytes[2], next_rip;
 
-	if (svm_caps.nrips && v->vmcb->control.next_rip) {
-		insn_advance(v, v->vmcb->control.next_rip);
-		return NEXT_GUEST;
-	}
-	n = insn_fetch(v, bytes);
-	if (n == -EAGAIN)
-		return NEXT_SLEEP;
-	if (n < 0)
-		return NEXT_OUTER;
-	if (likely(n == EMUL_INSN_MAX && !(((u32)bytes[0] ^ opcode) << (32 - 8 * opcode_len))))
-		len = opcode_len;	/* no prefix */
+	if (svm_caps.nrips && v->vmcb->control.next_rip)
+		next_rip = v->vmcb->control.next_rip;
+	else if (fetch_fast(v, bytes) && !(((u32)bytes[0] ^ opcode) << (32 - 8 * opcode_len)))
+		next_rip = rip_after(v, opcode_len);	/* no prefix */
 	else
-		len = emul_insn_len((u8 *)bytes, n, cpu_mode(v), (u8 *)&opcode, opcode_len);
-	if (!len)
-		return NEXT_OUTER;
-	insn_advance(v, rip_after(v, len));
+		return skip_slow(v, opcode, opcode_len);
+	insn_advance(v, next_rip);
 	return NEXT_GUEST;
 }
 
