@@ -78,11 +78,11 @@ SYM_FUNC_START(svm_enter)
 	verw verw_sel(%rip)
 2:
 3:	vmload %rax
-4:	vmrun %rax
-5:	vmsave %rax
+	vmrun %rax
+	vmsave %rax
 	/* FS, GS, TR and LDTR are still the guest's: no per-CPU access before this VMLOAD. */
 	mov 8(%rsp), %rax
-6:	vmload %rax
+	vmload %rax
 
 	/* Guest RAX is in the VMCB, so RAX is free. A guest-filled RSB must not steer the first RET. */
 	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
@@ -103,7 +103,8 @@ SYM_FUNC_START(svm_enter)
 	mov %r14, REG(14)(%rax)
 	mov %r15, REG(15)(%rax)
 	pop %rdx			/* host VMCB */
-
+	xor %ebp, %ebp			/* the result */
+9:
 	pop %rcx			/* guest SPEC_CTRL as loaded (writes are intercepted) */
 	pop %rax			/* host SPEC_CTRL */
 	cmp %rcx, %rax
@@ -132,6 +133,7 @@ SYM_FUNC_START(svm_enter)
 	xor %r9d, %r9d
 	xor %r10d, %r10d
 	xor %r11d, %r11d
+	mov %ebp, %eax
 	pop %rbx
 	pop %r12
 	pop %r13
@@ -141,23 +143,13 @@ SYM_FUNC_START(svm_enter)
 	RET
 
 	/*
-	 * An SVM instruction raised #UD: EFER.SVME is gone. The host's FS/GS are intact where VMLOAD or VMRUN itself faulted
-	 * (before the guest's were loaded) - except that VMLOAD may have succeeded and VMRUN failed, so reload them
-	 * if that is still possible; without SVME it is not, but then this CPU is being shut down.
+	 * VMLOAD raised #UD: SVME was cleared before CLGI, which then failed as well. Once GIF is 0 nothing that would clear
+	 * it gets through, so the others cannot fail, and the host's FS and GS are still in place here.
 	 */
-9:	add $32, %rsp
-	mov $-EIO, %eax
-	pop %rbx
-	pop %r12
-	pop %r13
-	pop %r14
-	pop %r15
-	pop %rbp
-	RET
-	_ASM_EXTABLE(3b, 9b)
-	_ASM_EXTABLE(4b, 9b)
-	_ASM_EXTABLE(5b, 9b)
-	_ASM_EXTABLE(6b, 9b)
+10:	add $16, %rsp
+	mov $-EIO, %ebp
+	jmp 9b
+	_ASM_EXTABLE(3b, 10b)
 SYM_FUNC_END(svm_enter)
 STACK_FRAME_NON_STANDARD svm_enter
 

@@ -332,12 +332,6 @@ enum vcpu_next exit_internal_error(struct vcpu *v)
 	return NEXT_USER;
 }
 
-static enum vcpu_next exit_task_switch(struct vcpu *v)
-{
-	/* Hardware task switches are not carried out yet. */
-	return exit_internal_error(v);
-}
-
 static enum vcpu_next exit_invalid(struct vcpu *v)
 {
 	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
@@ -415,8 +409,6 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 		return NEXT_GUEST;
 	case VMEXIT_SHUTDOWN:
 		return exit_shutdown(v);
-	case VMEXIT_TASK_SWITCH:
-		return exit_task_switch(v);
 	case VMEXIT_VMRUN:
 	case VMEXIT_VMLOAD:
 	case VMEXIT_VMSAVE:

@@ -163,6 +163,7 @@ void vcpu_apic_events(struct vcpu *v);		/* INIT, SIPI, NMI from the APIC */
 /* --- insn.c --- */
 int insn_fetch(struct vcpu *v, u64 buf[2]);
 u64 rip_after(const struct vcpu *v, unsigned int len);
+enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64 *next_rip);
 enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len);
 void insn_advance(struct vcpu *v, u64 next_rip);
 struct crdr_move {

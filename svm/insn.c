@@ -94,7 +94,8 @@ int insn_fetch(struct vcpu *v, u64 buf[2])
 	return fetch_fast(v, buf) ? EMUL_INSN_MAX : fetch_slow(v, (u8 *)buf);
 }
 
-static noinline enum vcpu_next skip_slow(struct vcpu *v, u32 opcode, unsigned int opcode_len)
+static noinline enum vcpu_next end_slow(struct vcpu *v, u32 opcode, unsigned int opcode_len,
+					u64 *next_rip)
 {
 	u64 bytes[2];
 	int n = insn_fetch(v, bytes);
@@ -106,31 +107,43 @@ static noinline enum vcpu_next skip_slow(struct vcpu *v, u32 opcode, unsigned in
 		len = emul_insn_len((u8 *)bytes, n, cpu_mode(v), (u8 *)&opcode, opcode_len);
 	if (!len)
 		return NEXT_OUTER;
-	insn_advance(v, rip_after(v, len));
+	*next_rip = rip_after(v, len);
 	return NEXT_GUEST;
 }
 
 /**
- * insn_skip() - step over the intercepted instruction.
+ * insn_end() - find the end of the intercepted instruction.
  * @v: the vCPU
  * @opcode: its bytes, the first one lowest
  * @opcode_len: 1 to 3
+ * @next_rip: address behind it, for insn_advance()
  *
- * Return: NEXT_GUEST when RIP has been moved. Otherwise nothing has changed and the caller returns the value:
- * NEXT_SLEEP, or NEXT_OUTER where the bytes are no longer that instruction (it is executed anew).
+ * Return: NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or NEXT_OUTER where the bytes
+ * are no longer that instruction (it is executed anew).
  */
-enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
+enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64 *next_rip)
 {
-	u64 bytes[2], next_rip;
+	u64 bytes[2];
 
 	if (svm_caps.nrips && v->vmcb->control.next_rip)
-		next_rip = v->vmcb->control.next_rip;
+		*next_rip = v->vmcb->control.next_rip;
 	else if (fetch_fast(v, bytes) && !(((u32)bytes[0] ^ opcode) << (32 - 8 * opcode_len)))
-		next_rip = rip_after(v, opcode_len);	/* no prefix */
+		*next_rip = rip_after(v, opcode_len);	/* no prefix */
 	else
-		return skip_slow(v, opcode, opcode_len);
-	insn_advance(v, next_rip);
+		return end_slow(v, opcode, opcode_len, next_rip);
 	return NEXT_GUEST;
+}
+
+/** insn_skip() - step over the intercepted instruction; as insn_end() and insn_advance(). */
+enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
+{
+	enum vcpu_next next;
+	u64 next_rip;
+
+	next = insn_end(v, opcode, opcode_len, &next_rip);
+	if (next == NEXT_GUEST)
+		insn_advance(v, next_rip);
+	return next;
 }
 
 /**

@@ -425,11 +425,14 @@ u64 svm_apic_base(struct vcpu *v)
 /** svm_set_apic_base() - its counterpart. 0 or -EINVAL. */
 int svm_set_apic_base(struct vcpu *v, u64 data, bool host)
 {
+	if ((data & ~0ull << v->maxphyaddr) ||
+	    ((data & BIT(10)) && !(v->features & GF_X2APIC)))
+		return -EINVAL;
 	if (v->apic) {
 		v->check_events = true;
 		return lapic_set_base(v->apic, data, host);
 	}
-	if (data & (~0ull << v->maxphyaddr | 0x2ff) || (data & BIT(10) && !(data & BIT(11))))
+	if (data & 0x2ff || (data & BIT(10) && !(data & BIT(11))))
 		return -EINVAL;
 	v->apic_base = data;
 	return 0;
@@ -758,13 +761,13 @@ enum vcpu_next exit_msr(struct vcpu *v)
 	bool write = v->vmcb->control.exit_info_1;
 	u32 index = v->regs[REG_RCX];
 	enum vcpu_next next;
-	u64 data, rip = v->vmcb->save.rip;
+	u64 data, next_rip;
 	int r;
 
 	if (write && msr_write_sleeps(index) && !v->can_sleep)
 		return NEXT_SLEEP;
 	/* Length first: a write must not happen twice because the code page needs sleeping for. */
-	next = insn_skip(v, write ? 0x300f : 0x320f, 2);
+	next = insn_end(v, write ? 0x300f : 0x320f, 2, &next_rip);
 	if (next != NEXT_GUEST)
 		return next;
 	if (write) {
@@ -774,9 +777,9 @@ enum vcpu_next exit_msr(struct vcpu *v)
 		if (!r)
 			reg_write_edx_eax(v, data);
 	}
-	if (r) {
-		v->vmcb->save.rip = rip;
+	if (r)
 		raise_error(v, X86_TRAP_GP, 0);
-	}
+	else
+		insn_advance(v, next_rip);
 	return NEXT_GUEST;
 }

@@ -127,6 +127,7 @@ void vcpu_reset_regs(struct vcpu *v, bool init)
 	v->cr8 = 0;
 }
 
+/* Task switches are the processor's to do: with nested paging all that they load is the guest's own. */
 static void reset_intercepts(struct vmcb_control *c)
 {
 	c->intercept_cr_read = 0;
@@ -137,7 +138,7 @@ static void reset_intercepts(struct vmcb_control *c)
 	c->intercept_misc1 = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_SMI | INTERCEPT_INIT |
 			     INTERCEPT_RDPMC | INTERCEPT_CPUID | INTERCEPT_RSM | INTERCEPT_INVD |
 			     INTERCEPT_HLT | INTERCEPT_INVLPGA | INTERCEPT_IOIO | INTERCEPT_MSR |
-			     INTERCEPT_TASK_SWITCH | INTERCEPT_FERR_FREEZE | INTERCEPT_SHUTDOWN;
+			     INTERCEPT_FERR_FREEZE | INTERCEPT_SHUTDOWN;
 	c->intercept_misc2 = INTERCEPT_VMRUN | INTERCEPT_VMMCALL | INTERCEPT_VMLOAD |
 			     INTERCEPT_VMSAVE | INTERCEPT_STGI | INTERCEPT_CLGI |
 			     INTERCEPT_SKINIT | INTERCEPT_WBINVD | INTERCEPT_MONITOR |
