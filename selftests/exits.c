@@ -725,6 +725,34 @@ static void test_internal_error(void)
 }
 
 /* Execution from a hole neither hangs nor oopses (security row 19). */
+/* An interrupt whose IDT lies in a hole: not an access of the instruction at RIP. */
+static void guest_idt_hole(u64 arg)
+{
+	struct {
+		u16 limit;
+		u64 base;
+	} __attribute__((packed)) idt = { 0xfff, MMIO_GPA };
+
+	(void)arg;
+	asm volatile("lidt %0; sti" : : "m"(idt));
+	outb(0x80, 1);
+	for (;;)
+		asm volatile("movl $1, 0x20000000" : : : "memory");
+}
+
+static void test_delivery(void)
+{
+	struct vcpu *vcpu = start_guest(vm_create_image(), guest_idt_hole, 0);
+	struct kvm_interrupt irq = { .irq = 0x30 };
+
+	vcpu_expect_out(vcpu, 0x80, 1);
+	vcpu_complete(vcpu);
+	CHECK_OK(ioctl(vcpu->fd, KVM_INTERRUPT, &irq));
+	vcpu_expect(vcpu, KVM_EXIT_INTERNAL_ERROR);
+	CHECK_EQ(vcpu->run->internal.suberror, KVM_INTERNAL_ERROR_DELIVERY_EV);
+	CHECK_EQ(vcpu->run->internal.data[0], 0x30);
+}
+
 static void test_execute_hole(void)
 {
 	struct vcpu *vcpu = start_guest(vm_create_image(), (void (*)(u64))MMIO_GPA, 0);
@@ -875,6 +903,7 @@ static const struct ktap_test tests[] = {
 	{ "irq_window", test_irq_window, 0 },
 	{ "fail_entry", test_fail_entry, 0 },
 	{ "internal_error", test_internal_error, 0 },
+	{ "delivery", test_delivery, 0 },
 	{ "execute_hole", test_execute_hole, 0 },
 	{ "execute_readonly", test_execute_readonly, 0 },
 	{ "scribble_run", test_scribble_run, 0 },

@@ -332,6 +332,23 @@ enum vcpu_next exit_internal_error(struct vcpu *v)
 	return NEXT_USER;
 }
 
+/** exit_delivery_error() - KVM_INTERNAL_ERROR_DELIVERY_EV: an event can't be delivered through MMIO at @gpa. */
+enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa)
+{
+	const struct vmcb_control *c = &v->vmcb->control;
+	struct kvm_run *run = v->run;
+
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = KVM_INTERNAL_ERROR_DELIVERY_EV;
+	run->internal.ndata = 4;
+	run->internal.data[0] = v->exception.injected ? v->exception.vector :
+				v->nmi_injected ? X86_TRAP_NMI : v->irq_vector;
+	run->internal.data[1] = c->exit_code;
+	run->internal.data[2] = c->exit_info_1;
+	run->internal.data[3] = gpa;
+	return NEXT_USER;
+}
+
 static enum vcpu_next exit_invalid(struct vcpu *v)
 {
 	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;

@@ -111,17 +111,8 @@ static noinline enum vcpu_next end_slow(struct vcpu *v, u32 opcode, unsigned int
 	return NEXT_GUEST;
 }
 
-/**
- * insn_end() - find the end of the intercepted instruction.
- * @v: the vCPU
- * @opcode: its bytes, the first one lowest
- * @opcode_len: 1 to 3
- * @next_rip: address behind it, for insn_advance()
- *
- * Return: NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or NEXT_OUTER where the bytes
- * are no longer that instruction (it is executed anew).
- */
-enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64 *next_rip)
+static __always_inline enum vcpu_next end(struct vcpu *v, u32 opcode, unsigned int opcode_len,
+					  u64 *next_rip)
 {
 	u64 bytes[2];
 
@@ -134,13 +125,28 @@ enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64
 	return NEXT_GUEST;
 }
 
+/**
+ * insn_end() - find the end of the intercepted instruction.
+ * @v: the vCPU
+ * @opcode: its bytes, the first one lowest
+ * @opcode_len: 1 to 3
+ * @next_rip: address behind it, for insn_advance()
+ *
+ * Return: NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or NEXT_OUTER where the bytes
+ * are no longer that instruction (it is executed anew).
+ */
+enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64 *next_rip)
+{
+	return end(v, opcode, opcode_len, next_rip);
+}
+
 /** insn_skip() - step over the intercepted instruction; as insn_end() and insn_advance(). */
 enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
 {
 	enum vcpu_next next;
 	u64 next_rip;
 
-	next = insn_end(v, opcode, opcode_len, &next_rip);
+	next = end(v, opcode, opcode_len, &next_rip);
 	if (next == NEXT_GUEST)
 		insn_advance(v, next_rip);
 	return next;

@@ -628,6 +628,9 @@ enum vcpu_next exit_npf(struct vcpu *v)
 	case NPT_OK:
 		return NEXT_GUEST;
 	case NPT_MMIO:
+		/* The access of an event's delivery (IDT, TSS or stack in a hole), not of an instruction. */
+		if (v->exception.injected || v->nmi_injected || v->irq_injected)
+			return exit_delivery_error(v, gpa);
 		/* Only a fault on the final address is an access of the instruction itself. */
 		if (error & NPF_FETCH)
 			return exit_internal_error(v);
