@@ -16,7 +16,8 @@
 #include "guest.h"
 #include "vm.h"
 
-#define ROUNDS	     2000
+#define ROUNDS	     500
+#define BATCHES	     5
 #define SLOW_ROUNDS  300
 #define VM_ROUNDS    20
 #define PORT_USER    0x510
@@ -34,11 +35,14 @@ static volatile u64 result;
 static volatile u64 timer_fired, pongs;
 static int failures;
 
-/* Time ROUNDS of insn; the loop around it is measured too, and taken off. */
+/*
+ * Time insn, less the loop around it. The best of BATCHES: the host's tick and what its threads do now
+ * and then is no part of an exit.
+ */
 #define BENCH_LOOP(name, insn, ...) \
 	static void name(u64 arg) \
 	{ \
-		u64 start, empty, i; \
+		u64 start, empty, took, i, batch; \
 		(void)arg; \
 		start = rdtsc(); \
 		for (i = 0; i < ROUNDS; i++) \
@@ -47,11 +51,16 @@ static int failures;
 		{ \
 			insn; \
 		} \
-		start = rdtsc(); \
-		for (i = 0; i < ROUNDS; i++) { \
-			insn; \
+		result = ~0ULL; \
+		for (batch = 0; batch < BATCHES; batch++) { \
+			start = rdtsc(); \
+			for (i = 0; i < ROUNDS; i++) { \
+				insn; \
+			} \
+			took = (rdtsc() - start - empty) / ROUNDS; \
+			if (took < result) \
+				result = took; \
 		} \
-		result = (rdtsc() - start - empty) / ROUNDS; \
 		guest_done(); \
 	}
 

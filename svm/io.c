@@ -24,15 +24,10 @@ bool io_pending(struct vcpu *v)
 }
 
 /** port_in_kernel_read() - IN from an in-kernel device; false where userspace has the port. */
-bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, void *data)
+bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val)
 {
-	u32 val;
-
-	if (!irqchip_has_port(port) || !irqchip_in_kernel(&v->vm->irqchip) ||
-	    !irqchip_port_read(&v->vm->irqchip, port, size, &val))
-		return false;
-	memcpy(data, &val, size);
-	return true;
+	return irqchip_has_port(port) && irqchip_in_kernel(&v->vm->irqchip) &&
+	       irqchip_port_read(&v->vm->irqchip, port, size, val);
 }
 
 /** port_in_kernel_write() - OUT to an in-kernel device or an ioeventfd; false where userspace has the port. */

@@ -60,7 +60,7 @@ enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store);
 enum vcpu_next mmio_complete(struct vcpu *v);
 
 /* io.c: ports */
-bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, void *data);
+bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val);
 bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const void *data);
 enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in, unsigned int count);
 

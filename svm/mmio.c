@@ -283,6 +283,7 @@ static enum emul_status op_pio_in(struct emul *e, u16 port, unsigned int size, v
 {
 	struct vcpu *v = emul_vcpu(e);
 	struct vcpu_io *io = v->io;
+	u32 val;
 
 	if (io->pio_ready) {
 		io->pio_ready = false;
@@ -290,7 +291,8 @@ static enum emul_status op_pio_in(struct emul *e, u16 port, unsigned int size, v
 		memcpy(buf, v->pio_data, *count * size);
 		return EMUL_DONE;
 	}
-	if (port_in_kernel_read(v, port, size, buf)) {
+	if (port_in_kernel_read(v, port, size, &val)) {
+		memcpy(buf, &val, size);
 		*count = 1;
 		return EMUL_DONE;
 	}
