@@ -140,7 +140,8 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 		host_spec = this_cpu_read(x86_spec_ctrl_current);
 		guest_spec = v->spec_ctrl | host_spec;
 	}
-	if (likely(svm_caps.xcr0)) {
+	/* Without CR4.OSXSAVE a guest can neither read XCR0 nor use what it enables. */
+	if ((v->vmcb->save.cr4 & X86_CR4_OSXSAVE) && svm_caps.xcr0) {
 		host_xcr0 = svm_caps.host_xcr0;
 		if (unlikely(v->xcr0 != host_xcr0))
 			xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
