@@ -73,11 +73,11 @@ int spawn(char *const argv[], const char *input, char *out, size_t size, unsigne
 struct runner {
 	struct vcpu *vcpu;
 	pthread_t thread;
-	bool retry_efault;  /* memory comes and goes: try again */
+	bool retry_efault; /* memory comes and goes: try again */
 	volatile u64 efaults;
-	volatile u64 syncs;  /* guest_sync() so far */
+	volatile u64 syncs; /* guest_sync() so far */
 	volatile int state;
-	int cpu;	     /* bind the thread there; -1 not */
+	int cpu; /* bind the thread there; -1 not */
 	/* Exits that are neither guest events nor -EINTR; false ends the test. May be NULL. */
 	bool (*on_exit)(struct runner *r, int reason);
 };
