@@ -51,6 +51,9 @@ static int copy_log(struct memory *mem, struct memslot *slot, unsigned long __us
 	bool flush = false;
 	int rc = 0;
 
+	/* Where userspace can't be written, nothing is taken out of the log. */
+	if (clear_user(to, words * sizeof(long)))
+		return -EFAULT;
 	for (first = 0; first < words && !rc; first += n) {
 		n = min(words - first, CHUNK_LONGS);
 		flush |= fetch_chunk(mem, slot, first, n, buf);
@@ -67,8 +70,6 @@ static int copy_log(struct memory *mem, struct memslot *slot, unsigned long __us
  * @mem: guest memory
  * @slot_id: the slot
  * @user_bitmap: where to, one bit a page, in multiples of 8 bytes
- *
- * After -EFAULT the bits already fetched are lost.
  *
  * Return: 0, -EINVAL for a slot number out of range, -ENOENT for a slot that does not exist or
  * keeps no log, -EFAULT, -ENOMEM.
