@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The ACPI tables (specification 6.5, chapter 5) for finding CPUs, reset (FADT) and power-off (_S5). */
+/*
+ * The ACPI tables (specification 6.5, chapter 5, and 20 for AML) for finding CPUs (MADT) and virtio
+ * devices (DSDT), for reset (FADT) and power-off (_S5).
+ */
 #include "vm.h"
 
 /* Where each goes, and the size of the header that all begin with. */
-enum { XSDT = ACPI_ADDR + 0x40, FACS = ACPI_ADDR + 0x80, DSDT = ACPI_ADDR + 0xc0 };
-enum { FADT = ACPI_ADDR + 0x100, MADT = ACPI_ADDR + 0x200, HEADER = 36 };
+enum { XSDT = ACPI_ADDR + 0x40, FACS = ACPI_ADDR + 0x80, FADT = ACPI_ADDR + 0x100 };
+enum { MADT = ACPI_ADDR + 0x200, DSDT = ACPI_ADDR + 0x800, HEADER = 36 };
 #define LE16(x) (x) & 0xff, (x) >> 8 & 0xff
 #define LE32(x) LE16(x), LE16((x) >> 16)
 
@@ -20,6 +23,26 @@ static const uint8_t xsdt_body[HEADER + 16] = { [36] = LE32(FADT), [44] = LE32(M
 /* Name (\_S5, Package () { 5, 0, 0, 0 }) */
 static const uint8_t dsdt_body[HEADER + 14] = {
 	[36] = 0x08, '\\', '_', 'S', '5', '_', 0x12, 0x07, 0x04, 0x0a, 0x05, 0x00, 0x00, 0x00,
+};
+
+/* Scope (\_SB) {; its length, of the two-byte kind, is filled in. */
+static const uint8_t dsdt_scope[] = { 0x10, 0, 0, '\\', '_', 'S', 'B', '_' };
+
+/*
+ * Device (VIO0) { Name (_HID, "LNRO0005")  Name (_UID, 0)  Name (_CRS, ResourceTemplate () {
+ *	Memory32Fixed (ReadWrite, 0, VIRTIO_STRIDE)
+ *	Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { 0 } }) }
+ * What is 0 here is filled in at the DEVICE_... offsets.
+ */
+enum { DEVICE_NAME = 6, DEVICE_UID = 28, DEVICE_MEMORY = 42, DEVICE_IRQ = 55 };
+static const uint8_t dsdt_device[] = {
+	0x5b, 0x82, 59, 'V', 'I', 'O', '0',
+	0x08, '_', 'H', 'I', 'D', 0x0d, 'L', 'N', 'R', 'O', '0', '0', '0', '5', 0,
+	0x08, '_', 'U', 'I', 'D', 0x0a, 0,
+	0x08, '_', 'C', 'R', 'S', 0x11, 26, 0x0a, 23,
+	0x86, 9, 0, 1, LE32(0), LE32(VIRTIO_STRIDE),
+	0x89, 6, 0, 0x03, 1, LE32(0),
+	0x79, 0,
 };
 
 static const uint8_t fadt_body[244] = {
@@ -62,6 +85,30 @@ static void finish_table(uint8_t *table, const char *signature, uint8_t revision
 	set_checksum(table, size, table + 9);
 }
 
+/* \_S5 and a device for each of virtio. */
+static void build_dsdt(struct vm *vm)
+{
+	uint8_t *table = vm->ram + DSDT, *scope = table + sizeof(dsdt_body);
+	uint8_t *end = scope + sizeof(dsdt_scope);
+	unsigned int size;
+
+	memcpy(table, dsdt_body, sizeof(dsdt_body));
+	memcpy(scope, dsdt_scope, sizeof(dsdt_scope));
+	for (unsigned int i = 0; i < vm->nr_virtio; i++, end += sizeof(dsdt_device)) {
+		uint32_t memory = VIRTIO_BASE + i * VIRTIO_STRIDE, irq = IRQ_VIRTIO + i;
+
+		memcpy(end, dsdt_device, sizeof(dsdt_device));
+		end[DEVICE_NAME] += i;
+		end[DEVICE_UID] = i;
+		memcpy(end + DEVICE_MEMORY, &memory, sizeof(memory));
+		memcpy(end + DEVICE_IRQ, &irq, sizeof(irq));
+	}
+	size = end - scope - 1; /* without its opcode */
+	scope[1] = 0x40 | (size & 0xf);
+	scope[2] = size >> 4;
+	finish_table(table, "DSDT", 2, end - table);
+}
+
 /* Writes the tables into guest memory below 1 MiB, the RSDP at ACPI_ADDR. */
 void acpi_build(struct vm *vm)
 {
@@ -71,8 +118,7 @@ void acpi_build(struct vm *vm)
 	memcpy(vm->ram + FACS, facs_body, sizeof(facs_body));
 	memcpy(vm->ram + XSDT, xsdt_body, sizeof(xsdt_body));
 	finish_table(vm->ram + XSDT, "XSDT", 1, sizeof(xsdt_body));
-	memcpy(vm->ram + DSDT, dsdt_body, sizeof(dsdt_body));
-	finish_table(vm->ram + DSDT, "DSDT", 2, sizeof(dsdt_body));
+	build_dsdt(vm);
 	memcpy(vm->ram + FADT, fadt_body, sizeof(fadt_body));
 	finish_table(vm->ram + FADT, "FACP", 4, sizeof(fadt_body));
 	memcpy(madt, madt_start, sizeof(madt_start));

@@ -74,7 +74,8 @@ static int open_failed(const char *device, int error)
 
 static int check_device(int fd)
 {
-	static const int needed[] = { KVM_CAP_IRQCHIP, KVM_CAP_PIT2, KVM_CAP_IMMEDIATE_EXIT };
+	static const int needed[] = { KVM_CAP_IRQCHIP, KVM_CAP_PIT2, KVM_CAP_IMMEDIATE_EXIT,
+				      KVM_CAP_IRQFD, KVM_CAP_IOEVENTFD };
 	bool complete = ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION;
 	int vm;
 

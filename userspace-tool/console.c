@@ -46,8 +46,10 @@ static void kick(int sig)
 /* Puts signals in order; the terminal is left alone until console_loop(). */
 int console_init(void)
 {
-	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	static const int polite[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT };
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
+	static const int polite[] = { SIGINT,	 SIGTERM, SIGHUP,  SIGQUIT,  SIGTSTP,
+				      SIGCONT,	 SIGUSR2, SIGALRM, SIGIO,    SIGPROF,
+				      SIGVTALRM, SIGXCPU, SIGPWR,  SIGSTKFLT };
 	struct sigaction crash = { .sa_handler = fatal_signal, .sa_flags = SA_RESETHAND };
 	sigset_t set;
 
@@ -55,6 +57,7 @@ int console_init(void)
 		sigaction(fatal[i], &crash, NULL);
 	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = kick }, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a disk's write past a limit is the guest's I/O error */
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof(polite) / sizeof(polite[0]); i++)
 		sigaddset(&set, polite[i]);
@@ -103,21 +106,57 @@ static unsigned int filter_escapes(struct vm *vm, uint8_t *data, unsigned int co
 	return kept;
 }
 
+/* How much the guest can take: input is for its virtio console if it has one. */
+static unsigned int input_room(struct vm *vm)
+{
+	return vm->console ? virtio_console_room(vm) : serial_room(vm);
+}
+
 /* False at the end of input, after which the guest simply hears no more. */
 static bool take_input(struct vm *vm)
 {
-	uint8_t data[sizeof(vm->serial.rx)];
-	ssize_t count = read(STDIN_FILENO, data, serial_room(vm));
+	uint8_t data[INPUT_SIZE];
+	ssize_t count = read(STDIN_FILENO, data, input_room(vm));
 
 	if (count > 0)
-		serial_input(vm, data, raw ? filter_escapes(vm, data, count) : count);
+		(vm->console ? virtio_console_input : serial_input)(
+			vm, data, raw ? filter_escapes(vm, data, count) : count);
 	return count > 0 || (count < 0 && (errno == EINTR || errno == EAGAIN));
 }
 
-static void flush_output(struct vm *vm)
+/*
+ * Output gathers until the main thread takes it, so that a burst of characters costs one write(). A
+ * terminal that takes nothing stalls the guest, like a line with flow control. Called with vm->lock
+ * held, once. False if the VM has stopped and there is no more room.
+ */
+bool console_output(struct vm *vm, const uint8_t *data, unsigned int count)
 {
-	static uint8_t data[sizeof(vm->serial.tx)];
-	unsigned int count = serial_output(vm, data), done = 0;
+	struct output *o = &vm->output;
+
+	for (; count; count--) {
+		while (o->count == sizeof(o->data) && vm->state == VM_RUNNING)
+			pthread_cond_wait(&o->room, &vm->lock);
+		if (o->count == sizeof(o->data))
+			return false;
+		o->data[o->count++] = *data++;
+		if (o->count == 1 || o->count == sizeof(o->data) / 2)
+			eventfd_write(vm->event, 1);
+	}
+	return true;
+}
+
+/* Writes what has gathered. */
+void console_flush(struct vm *vm)
+{
+	static uint8_t data[sizeof(vm->output.data)];
+	unsigned int count, done = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	count = vm->output.count;
+	memcpy(data, vm->output.data, count);
+	vm->output.count = 0;
+	pthread_cond_broadcast(&vm->output.room);
+	pthread_mutex_unlock(&vm->lock);
 
 	while (done < count) {
 		struct pollfd fds[] = { { STDOUT_FILENO, POLLOUT, 0 }, { signals, POLLIN, 0 } };
@@ -148,7 +187,7 @@ void console_loop(struct vm *vm)
 
 	make_raw();
 	while (vm->state == VM_RUNNING) {
-		int input = input_open && serial_room(vm) ? STDIN_FILENO : -1;
+		int input = input_open && input_room(vm) ? STDIN_FILENO : -1;
 		struct pollfd fds[] = { { signals, POLLIN, 0 },
 					{ vm->event, POLLIN, 0 },
 					{ input, POLLIN, 0 } };
@@ -162,9 +201,9 @@ void console_loop(struct vm *vm)
 		if (fds[1].revents)
 			eventfd_read(vm->event, &events);
 		if (!ready || (gathering && fds[1].revents))
-			flush_output(vm);
+			console_flush(vm);
 		gathering = ready && gathering != !!fds[1].revents;
 	}
-	flush_output(vm);
+	console_flush(vm);
 	restore();
 }

@@ -21,12 +21,30 @@ static const char help[] =
 	"  -c, --cpus N         virtual CPUs, 1 to 64 (default 1)\n"
 	"  -f, --flat FILE      run a bare binary in real mode: entered at 1000:0000, prints by\n"
 	"                       port 0x3f8, ends by HLT or by writing an exit code to port 0xf4\n"
+	"      --disk FILE[,ro] a disk: a raw image or a block device\n"
+	"      --net tap=NAME[,mac=MAC][,vhost]\n"
+	"                       a network card on a tap device of the host\n"
+	"      --vsock CID      sockets to the host, under this number (3 and up)\n"
+	"      --rng            a source of random bytes\n"
+	"      --console        a second console (hvc0), which gets the input\n"
 	"      --hugetlb        take memory from the host's reserved 2 MiB pages\n"
 	"      --no-reboot      end when the guest resets itself, instead of restarting it\n"
 	"  -d, --device PATH    device that speaks the KVM ABI (default " DEFAULT_DEVICE ")\n\n"
 	"On a terminal, Ctrl-a x ends the guest at once and Ctrl-a a sends a Ctrl-a.\n\n"
 	"Exit codes: 0 powered off (or Ctrl-a x), 1 host error, 2 usage, 3 hypervisor error,\n"
 	"4 reset and 5 triple fault under --no-reboot or --flat, 128+N ended by signal N.\n";
+
+enum { FIRST_DEVICE = 256 };
+static const struct {
+	int (*parse)(struct device_option *device, char *text);
+	const char *syntax;
+} devices[] = {
+	{ disk_option, "--disk wants FILE or FILE,ro" },
+	{ net_option, "--net wants tap=NAME, and may have mac=MAC and vhost, with commas" },
+	{ vsock_option, "--vsock wants a number from 3 to 4294967294" },
+	{ rng_option, "" },
+	{ virtio_console_option, "" },
+};
 
 static const struct option long_options[] = {
 	{ "kernel", required_argument, NULL, 'k' },
@@ -37,6 +55,11 @@ static const struct option long_options[] = {
 	{ "flat", required_argument, NULL, 'f' },
 	{ "hugetlb", no_argument, NULL, 'H' },
 	{ "no-reboot", no_argument, NULL, 'N' },
+	{ "disk", required_argument, NULL, FIRST_DEVICE },
+	{ "net", required_argument, NULL, FIRST_DEVICE + 1 },
+	{ "vsock", required_argument, NULL, FIRST_DEVICE + 2 },
+	{ "rng", no_argument, NULL, FIRST_DEVICE + 3 },
+	{ "console", no_argument, NULL, FIRST_DEVICE + 4 },
 	{ "device", required_argument, NULL, 'd' },
 	{ "help", no_argument, NULL, 'h' },
 	{},
@@ -60,10 +83,22 @@ static int usage_error(const char *what)
 	return EXIT_USAGE;
 }
 
+/* A virtio device; the guest sees them in the order of the command line. */
+static int parse_device(struct vm_options *o, int option, char *text)
+{
+	struct device_option *device = &o->devices[o->nr_devices];
+	int err;
+
+	if (o->nr_devices++ == MAX_VIRTIO)
+		return usage_error("a guest has at most 8 devices");
+	err = devices[option - FIRST_DEVICE].parse(device, text);
+	return err < 0 ? usage_error(devices[option - FIRST_DEVICE].syntax) : err;
+}
+
 /* Returns 0, an exit code, or -1 where --help was all. */
 static int parse(int argc, char **argv, struct vm_options *o)
 {
-	int option;
+	int option, err;
 
 	while ((option = getopt_long(argc, argv, "k:i:a:m:c:f:d:h", long_options, NULL)) != -1) {
 		if (option == 'k')
@@ -84,15 +119,17 @@ static int parse(int argc, char **argv, struct vm_options *o)
 			o->hugetlb = true;
 		else if (option == 'N')
 			o->no_reboot = true;
-		else
+		else if (option >= FIRST_DEVICE && (err = parse_device(o, option, optarg)))
+			return err;
+		else if (option < FIRST_DEVICE)
 			return option == 'h' ? -1 : usage_error("wrong option");
 	}
 	if (optind < argc && !o->kernel.path)
 		o->kernel.path = argv[optind++];
 	if (optind < argc || !o->kernel.path == !o->flat.path)
 		return usage_error("give one kernel, or --flat FILE");
-	if (o->flat.path && (o->initrd.path || o->cpus > 1))
-		return usage_error("--flat goes with one CPU and no initrd");
+	if (o->flat.path && (o->initrd.path || o->cpus > 1 || o->nr_devices))
+		return usage_error("--flat goes with one CPU, no initrd and no devices");
 	if (o->memory < 4 << 20 || (o->hugetlb && o->memory % (2 << 20)))
 		return usage_error("--memory wants 4M to 512G, a multiple of 2M under --hugetlb");
 	return o->cpus < 1 || o->cpus > MAX_CPUS ? usage_error("--cpus wants 1 to 64") : 0;

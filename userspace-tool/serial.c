@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A 16550A UART (PC16550D data sheet) with an infinitely fast transmitter. Output gathers in tx
- * until the console takes it, so that a burst of characters costs one write().
+ * A 16550A UART (PC16550D data sheet) with an infinitely fast transmitter.
  */
 #include "vm.h"
 
@@ -52,20 +51,6 @@ static uint8_t receive(struct vm *vm)
 	return byte;
 }
 
-static void transmit(struct vm *vm, uint8_t byte)
-{
-	struct serial *s = &vm->serial;
-
-	/* A terminal that takes nothing stalls the guest, like a line with flow control. */
-	while (s->tx_count == sizeof(s->tx) && vm->state == VM_RUNNING)
-		pthread_cond_wait(&s->tx_room, &vm->lock);
-	if (s->tx_count == sizeof(s->tx) || (s->reg[MCR] & MCR_LOOP))
-		return;
-	s->tx[s->tx_count++] = byte;
-	if (s->tx_count == 1 || s->tx_count == sizeof(s->tx) / 2)
-		eventfd_write(vm->event, 1);
-}
-
 uint8_t serial_read(struct vm *vm, unsigned int reg)
 {
 	struct serial *s = &vm->serial;
@@ -101,7 +86,8 @@ void serial_write(struct vm *vm, unsigned int reg, uint8_t value)
 		return;
 	}
 	if (reg == DATA) {
-		transmit(vm, value);
+		if (!(s->reg[MCR] & MCR_LOOP))
+			console_output(vm, &value, 1);
 		s->thr_empty_pending = true;
 	} else if (reg == IER) {
 		value &= 0x0f;
@@ -130,18 +116,4 @@ void serial_input(struct vm *vm, const uint8_t *data, unsigned int count)
 		vm->serial.rx[vm->serial.rx_count++] = *data++;
 	update_line(vm);
 	pthread_mutex_unlock(&vm->lock);
-}
-
-/* Takes all output there is; @data has room for it. */
-unsigned int serial_output(struct vm *vm, uint8_t *data)
-{
-	unsigned int count;
-
-	pthread_mutex_lock(&vm->lock);
-	count = vm->serial.tx_count;
-	memcpy(data, vm->serial.tx, count);
-	vm->serial.tx_count = 0;
-	pthread_cond_broadcast(&vm->serial.tx_room);
-	pthread_mutex_unlock(&vm->lock);
-	return count;
 }

@@ -5,14 +5,12 @@
 #include "svmctl.h"
 
 #define MODULE "/sys/module/svm"
-#define STATS  "/sys/kernel/debug/svm/stats"
 
 static const char help[] =
 	"Usage: svmctl stat\n\n"
-	"Shows the svm module's users and parameters and, where debugfs is mounted and you may "
-	"read\n"
-	"it, its counters: VMs, vCPUs, exits by reason (" STATS ").\n\n"
-	"Exit codes: 0, 1 the counters cannot be read, 2 wrong usage, 13 module not loaded.\n";
+	"Shows how many files use the svm module, and its parameters: what it counts (vms, vcpus,\n"
+	"exits) and how it is set.\n\n"
+	"Exit codes: 0, 1 they cannot be read, 2 wrong usage, 13 module not loaded.\n";
 
 /* Prints a file's lines, each after @label; false if it cannot be read. */
 static bool show(const char *label, const char *path)
@@ -21,32 +19,33 @@ static bool show(const char *label, const char *path)
 	char line[256];
 
 	while (f && fgets(line, sizeof(line), f))
-		printf("%s%s", label, line);
+		printf("%-16s %s", label, line);
 	return f && !fclose(f);
 }
 
 int cmd_stat(int argc, char **argv)
 {
-	char label[64], *path;
+	bool complete;
 	glob_t found;
 
 	if (argc > 1) {
-		fputs(help, stdout);
-		return strcmp(argv[1], "--help") && strcmp(argv[1], "-h") ? EXIT_USAGE : EXIT_OK;
+		bool asked = !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h");
+
+		fputs(help, asked ? stdout : stderr);
+		return asked ? EXIT_OK : EXIT_USAGE;
 	}
 	if (access(MODULE, F_OK)) {
 		complain("the svm module is not loaded ('modprobe svm')");
 		return EXIT_NO_DEVICE;
 	}
-	show("users ", MODULE "/refcnt");
-	if (!glob(MODULE "/parameters/*", 0, NULL, &found)) {
-		for (size_t i = 0; i < found.gl_pathc; i++) {
-			path = found.gl_pathv[i];
-			snprintf(label, sizeof(label), "parameter %s ", strrchr(path, '/') + 1);
-			show(label, path);
-		}
+	complete = show("users", MODULE "/refcnt");
+	if (glob(MODULE "/parameters/*", 0, NULL, &found))
+		return complain("cannot read " MODULE "/parameters");
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		const char *path = found.gl_pathv[i];
+
+		complete = show(strrchr(path, '/') + 1, path) && complete;
 	}
-	if (show("", STATS))
-		return EXIT_OK;
-	return complain("no counters: %s: %s (root? debugfs mounted?)", STATS, strerror(errno));
+	globfree(&found);
+	return complete ? EXIT_OK : complain("some of it cannot be read: %s", strerror(errno));
 }

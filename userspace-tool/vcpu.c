@@ -53,8 +53,10 @@ static void serve_exit(struct vcpu *vcpu)
 				    data + i * run->io.size, run->io.size);
 		pthread_mutex_unlock(&vm->lock);
 		break;
-	case KVM_EXIT_MMIO: /* no device of ours has memory: nobody answers */
-		memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
+	case KVM_EXIT_MMIO:
+		if (!mmio_access(vm, run->mmio.phys_addr, run->mmio.is_write, run->mmio.data,
+				 run->mmio.len))
+			memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
 		break;
 	case KVM_EXIT_HLT:
 		vm_stop(vm, VM_POWEROFF, EXIT_OK, "the guest halted");

@@ -43,6 +43,20 @@ static int add_ram(struct vm *vm)
 	       (high && vm_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slots[1], "give out more"));
 }
 
+/*
+ * Where guest-physical @address is in our memory; NULL unless all @size bytes from there are RAM.
+ */
+void *vm_memory(const struct vm *vm, uint64_t address, uint64_t size)
+{
+	uint64_t high = vm->options->memory - vm->low_size, offset = address - HIGH_RAM_START;
+
+	if (address < vm->low_size && size <= vm->low_size - address)
+		return vm->ram + address;
+	if (address >= HIGH_RAM_START && offset < high && size <= high - offset)
+		return vm->ram + vm->low_size + offset;
+	return NULL;
+}
+
 /* A bare binary does without interrupt controllers: only so does its HLT come back to us. */
 static int create_irqchip(struct vm *vm)
 {
@@ -115,18 +129,21 @@ int vm_create(struct vm *vm, const struct vm_options *options)
 	pthread_mutexattr_init(&attr);
 	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE); /* devices call vm_stop() */
 	pthread_mutex_init(&vm->lock, &attr);
-	pthread_cond_init(&vm->serial.tx_room, NULL);
+	pthread_cond_init(&vm->output.room, NULL);
 	vm->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = vm->event < 0 && complain("no eventfd: %s", strerror(errno));
 	err = err || open_device(vm) || map_ram(vm) || add_ram(vm) || create_irqchip(vm) ||
 	      cpuid_read(vm);
 	for (unsigned int i = 0; !err && i < options->cpus; i++)
 		err = create_vcpu(vm, i);
+	for (unsigned int i = 0; !err && i < options->nr_devices; i++)
+		err = options->devices[i].create(vm, &options->devices[i]);
 	return err;
 }
 
 void vm_destroy(struct vm *vm)
 {
+	virtio_destroy_all(vm);
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
 		if (vm->vcpus[i].run != MAP_FAILED)
 			munmap(vm->vcpus[i].run, vm->run_size);
@@ -158,6 +175,8 @@ void vm_run(struct vm *vm)
 		pthread_kill(vm->vcpus[n].thread, SIGUSR1);
 		pthread_join(vm->vcpus[n].thread, NULL);
 	}
+	virtio_destroy_all(vm);
+	console_flush(vm); /* their last words */
 }
 
 /* Lets the VM end. The first reason counts; it is shown once the terminal is itself again. */
@@ -172,7 +191,7 @@ void vm_stop(struct vm *vm, enum vm_state state, int exit_code, const char *form
 		va_end(args);
 		vm->exit_code = exit_code;
 		vm->state = state;
-		pthread_cond_broadcast(&vm->serial.tx_room);
+		pthread_cond_broadcast(&vm->output.room);
 		eventfd_write(vm->event, 1);
 	}
 	pthread_mutex_unlock(&vm->lock);
