@@ -25,7 +25,7 @@ int irqchip_create(struct irqchip *chip)
 	struct pic_pair *pic;
 	int r = -ENOMEM;
 
-	if (chip->pic)
+	if (irqchip_in_kernel(chip))
 		return -EEXIST;
 	pic = pic_alloc(chip);
 	if (!pic)
@@ -33,11 +33,12 @@ int irqchip_create(struct irqchip *chip)
 	chip->ioapic = ioapic_alloc(chip);
 	if (!chip->ioapic)
 		goto free_pic;
-	r = routing_init(chip);
+	r = routing_init(chip, false);
 	if (r)
 		goto free_ioapic;
+	chip->pic = pic;
 	/* Pairs with readers without vm->lock: what they find is complete. */
-	smp_store_release(&chip->pic, pic);
+	smp_store_release(&chip->kind, IRQCHIP_FULL);
 	return 0;
 
 free_ioapic:
@@ -46,6 +47,24 @@ free_ioapic:
 free_pic:
 	kfree(pic);
 	return r;
+}
+
+/**
+ * irqchip_create_split() - KVM_CAP_SPLIT_IRQCHIP: APICs in the kernel, PIC and IOAPIC in userspace. vm->lock held; sleeps.
+ * @chip: the VM's interrupt controllers
+ * @routes: how many GSIs are pins of userspace's IOAPIC
+ *
+ * Return: 0, -EEXIST, -ENOMEM.
+ */
+int irqchip_create_split(struct irqchip *chip, unsigned int routes)
+{
+	if (irqchip_in_kernel(chip))
+		return -EEXIST;
+	if (routing_init(chip, true))
+		return -ENOMEM;
+	chip->ioapic_routes = routes;
+	smp_store_release(&chip->kind, IRQCHIP_SPLIT);	/* as in irqchip_create() */
+	return 0;
 }
 
 /** irqchip_destroy() - at VM destruction; sleeps. The APICs are already gone. */

@@ -39,6 +39,7 @@ struct irqchip_ops {
 #define LAPIC_EV_INIT	1
 #define LAPIC_EV_SIPI	2
 #define LAPIC_EV_SMI	3	/* dropped: no SMM */
+#define LAPIC_EV_EOI	4	/* split irqchip: userspace's IOAPIC wants to know of the EOI of eoi_vector */
 
 struct lapic {
 	/* hot: read by the vCPU on each entry */
@@ -46,6 +47,7 @@ struct lapic {
 	bool enabled;		/* APIC_BASE.EN and software-enabled (SVR bit 8) */
 	unsigned long events;	/* LAPIC_EV_*, atomic bit operations */
 	u8 sipi_vector;
+	u8 eoi_vector;
 	u32 id;			/* vCPU id = initial APIC id */
 	u32 index;		/* vCPU index */
 	void *vcpu;		/* for irqchip_ops.kick */
@@ -67,17 +69,23 @@ struct lapic {
 	u32 guest_tsc_khz;
 };
 
+/* What of it is in the kernel: nothing, the APICs alone (KVM_CAP_SPLIT_IRQCHIP), or all. */
+enum irqchip_kind { IRQCHIP_NONE, IRQCHIP_SPLIT, IRQCHIP_FULL };
+
 struct irqchip {
 	const struct irqchip_ops *ops;
 	void *vm;
 	raw_spinlock_t lock;		/* PIC and IOAPIC state */
-	struct pic_pair *pic;		/* NULL until irqchip_create() */
+	u8 kind;			/* enum irqchip_kind; published with smp_store_release() */
+	unsigned int ioapic_routes;	/* split: the first routes are the pins of userspace's IOAPIC */
+	struct pic_pair *pic;
 	struct ioapic *ioapic;
 	struct pit *pit;		/* NULL until pit_create() */
 	unsigned int nr_lapics;		/* published after lapics[] with smp_store_release() */
 	struct lapic *lapics[IRQCHIP_MAX_VCPUS];
 	u32 bsp_id;			/* KVM_SET_BOOT_CPU_ID */
 	bool x2apic_format;		/* KVM_X2APIC_API_USE_32BIT_IDS */
+	bool x2apic_no_broadcast;	/* KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */
 	struct irq_routing __rcu *routing;	/* changed under vm->lock, read under RCU */
 	u8 line_sources[IRQCHIP_MAX_GSI]; /* Protected by: lock; who holds the GSI's line high */
 	bool pic_output;		/* INTR of the PIC pair; written with lock held, read without */
@@ -86,10 +94,16 @@ struct irqchip {
 /* --- life cycle (these sleep) --- */
 void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm);
 int irqchip_create(struct irqchip *chip);	/* PIC pair, IOAPIC, default routing. -EEXIST, -ENOMEM */
+int irqchip_create_split(struct irqchip *chip, unsigned int routes);
 void irqchip_destroy(struct irqchip *chip);	/* also PIT and routing; LAPICs are already gone */
 static inline bool irqchip_in_kernel(const struct irqchip *chip)
 {
-	return READ_ONCE(chip->pic) != NULL;
+	return READ_ONCE(chip->kind) != IRQCHIP_NONE;
+}
+
+static inline bool irqchip_full(const struct irqchip *chip)
+{
+	return READ_ONCE(chip->kind) == IRQCHIP_FULL;
 }
 
 /* One LAPIC a vCPU; lapic_create() publishes it in chip->lapics[]. lapic_destroy() cancels timers. */
@@ -121,6 +135,8 @@ int lapic_msr_write(struct lapic *apic, u32 msr, u64 val);
 /* IA32_APIC_BASE: 0 or -EINVAL for an illegal transition. @host: from userspace. */
 int lapic_set_base(struct lapic *apic, u64 val, bool host);
 bool lapic_x2apic(const struct lapic *apic);
+/* The guest's TSC was moved: a TSC deadline under way is armed anew. */
+void lapic_set_tsc_offset(struct lapic *apic, u64 offset);
 
 /* State for userspace: KVM_GET/SET_LAPIC. 0 or -EINVAL. */
 int lapic_get_state(struct lapic *apic, struct kvm_lapic_state *s);

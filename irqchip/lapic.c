@@ -166,8 +166,15 @@ static void eoi(struct lapic *apic)
 	clear_vector(apic, LAPIC_ISR, vector);
 	next = highest(apic, LAPIC_ISR);
 	WRITE_ONCE(apic->highest_isr, next < 0 ? 0 : next);
-	if (test_vector(apic, LAPIC_TMR, vector))
+	if (!test_vector(apic, LAPIC_TMR, vector))
+		return;
+	if (irqchip_full(apic->chip)) {
 		ioapic_eoi(apic->chip, apic, vector);
+	} else if (routing_has_level_vector(apic->chip, vector)) {
+		apic->eoi_vector = vector;
+		set_bit(LAPIC_EV_EOI, &apic->events);
+		apic->chip->ops->kick(apic);
+	}
 }
 
 /**
@@ -309,9 +316,11 @@ static bool match_physical(const struct lapic *apic, u32 dest)
  * 0xff addresses all from where destinations have 8 bits: xAPICs, IOAPIC, and MSIs without interrupt
  * remapping (api.rst: KVM_CAP_X2APIC_API).
  */
-static bool broadcast(const struct apic_msg *msg)
+static bool broadcast(const struct lapic *apic, const struct apic_msg *msg)
 {
-	return msg->dest == ~0u || (msg->dest == 0xff && !(msg->src && lapic_x2apic(msg->src)));
+	if (msg->dest != 0xff || (msg->src && lapic_x2apic(msg->src)))
+		return msg->dest == ~0u;
+	return msg->src || !apic->chip->x2apic_no_broadcast || !lapic_x2apic(apic);
 }
 
 static bool match(const struct lapic *apic, const struct apic_msg *msg)
@@ -326,7 +335,7 @@ static bool match(const struct lapic *apic, const struct apic_msg *msg)
 	case SHORTHAND_OTHERS:
 		return apic != msg->src;
 	}
-	if (broadcast(msg))
+	if (broadcast(apic, msg))
 		return true;
 	return msg->logical ? match_logical(apic, msg->dest) : match_physical(apic, msg->dest);
 }

@@ -73,6 +73,23 @@ static u64 until(const struct lapic *apic, u64 deadline)
 		       max(READ_ONCE(apic->guest_tsc_khz), 1u)) + 1;
 }
 
+/**
+ * lapic_set_tsc_offset() - the guest's TSC was moved: arm a deadline that waits anew. The vCPU's thread.
+ * @apic: the APIC
+ * @offset: guest TSC less host TSC
+ */
+void lapic_set_tsc_offset(struct lapic *apic, u64 offset)
+{
+	u64 deadline;
+
+	if (apic->tsc_offset == offset)
+		return;
+	WRITE_ONCE(apic->tsc_offset, offset);
+	deadline = READ_ONCE(apic->tscdeadline);
+	if (deadline)
+		lapic_timer_set_deadline(apic, deadline);
+}
+
 static void fire(struct lapic *apic)
 {
 	u32 lvt = lapic_reg(apic, LAPIC_LVTT);

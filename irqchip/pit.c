@@ -367,7 +367,7 @@ int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg)
 
 	if (chip->pit)
 		return -EEXIST;
-	if (!irqchip_in_kernel(chip))
+	if (!irqchip_full(chip))
 		return -ENOENT;
 	pit = kzalloc(sizeof(*pit), GFP_KERNEL_ACCOUNT);
 	if (!pit)

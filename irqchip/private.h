@@ -107,7 +107,8 @@ void pit_irq_acked(struct irqchip *chip);
 void pit_free(struct irqchip *chip);
 
 /* routing.c */
-int routing_init(struct irqchip *chip);
+int routing_init(struct irqchip *chip, bool empty);
+bool routing_has_level_vector(struct irqchip *chip, u8 vector);
 void routing_free(struct irqchip *chip);
 
 #endif

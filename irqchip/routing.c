@@ -131,6 +131,8 @@ static int add_route(struct irqchip *chip, struct irq_routing *table,
 
 	switch (e->type) {
 	case KVM_IRQ_ROUTING_IRQCHIP:
+		if (!irqchip_full(chip))
+			return -EINVAL;
 		switch (e->u.irqchip.irqchip) {
 		case KVM_IRQCHIP_PIC_MASTER:
 		case KVM_IRQCHIP_PIC_SLAVE:
@@ -215,15 +217,39 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 	return 0;
 }
 
-/** routing_init() - the default: GSI n to IOAPIC pin n, and below 16 to PIC input n as well. 0 or -ENOMEM. */
-int routing_init(struct irqchip *chip)
+/** routing_has_level_vector() - split irqchip: does a pin of userspace's IOAPIC send this vector, level-triggered? */
+bool routing_has_level_vector(struct irqchip *chip, u8 vector)
+{
+	struct irq_routing *table;
+	bool found = false;
+	unsigned int i;
+
+	rcu_read_lock();
+	table = rcu_dereference(chip->routing);
+	for (i = 0; !found && i < min(table->nr_gsis, chip->ioapic_routes); i++) {
+		const struct route *r = table->route[i];
+
+		found = r->type == ROUTE_MSI && r->msg.trig_level && r->msg.vector == vector;
+	}
+	rcu_read_unlock();
+	return found;
+}
+
+/**
+ * routing_init() - the default: GSI n to IOAPIC pin n, and below 16 to PIC input n as well
+ * @chip: the VM's interrupt controllers
+ * @empty: none of that, where both are in userspace
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int routing_init(struct irqchip *chip, bool empty)
 {
 	struct irq_routing *table = table_alloc(IRQCHIP_NR_GSIS);
 	unsigned int gsi;
 
 	if (!table)
 		return -ENOMEM;
-	for (gsi = 0; gsi < IRQCHIP_NR_GSIS; gsi++) {
+	for (gsi = 0; !empty && gsi < IRQCHIP_NR_GSIS; gsi++) {
 		table->route[gsi][0] = (struct route) { .type = ROUTE_IOAPIC, .pin = gsi };
 		if (gsi < 2 * PIC_PINS)
 			table->route[gsi][1] = (struct route) { .type = ROUTE_PIC, .pin = gsi };

@@ -465,9 +465,10 @@ static void guest_deadline(u64 arg)
 	wrmsr(MSR_DEADLINE, 1);
 	wait_for(&fired[0x40], 2);
 	/* Disarmed by 0. */
-	wrmsr(MSR_DEADLINE, rdtsc() + 2000000);
+	when = rdtsc() + 300000000; /* far enough to get to the next line on a busy host */
+	wrmsr(MSR_DEADLINE, when);
 	wrmsr(MSR_DEADLINE, 0);
-	when = rdtsc() + 6000000;
+	when += 3000000;
 	while (rdtsc() < when)
 		sti_nop_cli();
 	guest_assert_eq(fired[0x40], 2);

@@ -30,9 +30,15 @@ void tsc_set_offset(struct vcpu *v, u64 offset)
 	v->vmcb->control.tsc_offset = offset;
 	vmcb_dirty(v, CLEAN_INTERCEPTS);
 	if (v->apic)
-		v->apic->tsc_offset = offset;
+		lapic_set_tsc_offset(v->apic, offset);
 	if (v->kvmclock_msr & 1)
 		vcpu_request(v, REQ_CLOCK);
+}
+
+/** svm_set_tsc_offset() - KVM_VCPU_TSC_OFFSET. */
+void svm_set_tsc_offset(struct vcpu *v, u64 offset)
+{
+	tsc_set_offset(v, offset);
 }
 
 /**

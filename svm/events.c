@@ -86,8 +86,13 @@ void raise_pf(struct vcpu *v, u32 error_code, u64 cr2)
 /** raise_db() - queue a #DB; EVENTINJ leaves DR6 to us (APM vol. 2, 15.20). */
 void raise_db(struct vcpu *v, u64 dr6)
 {
-	v->vmcb->save.dr6 = (v->vmcb->save.dr6 & ~0xfull) | dr6;
-	v->vmcb->save.dr7 &= ~BIT_ULL(13);	/* GD is cleared on delivery */
+	if (v->guest_debug & (dr6 & BIT(14) ? KVM_GUESTDBG_SINGLESTEP : KVM_GUESTDBG_USE_HW_BP)) {
+		v->debug_dr6 = DR6_RESET | dr6;
+		set_bit(REQ_DEBUG, &v->requests);
+		return;
+	}
+	*guest_dr6(v) = (*guest_dr6(v) & ~0xfull) | dr6;
+	*guest_dr7(v) &= ~BIT_ULL(13);	/* GD is cleared on delivery */
 	vmcb_dirty(v, CLEAN_DR);
 	raise_event(v, X86_TRAP_DB, false, 0);
 }
@@ -107,7 +112,7 @@ void events_after_exit(struct vcpu *v)
 	struct vmcb_control *c = &v->vmcb->control;
 	u32 info = c->exit_int_info;
 	u8 vector = info & EVENT_VECTOR_MASK;
-	bool ours = v->injecting;
+	bool ours = v->injecting, soft;
 
 	if (ours) {
 		v->exception.injected = false;
@@ -125,18 +130,26 @@ void events_after_exit(struct vcpu *v)
 		v->nmi_injected = true;
 		break;
 	case EVENTINJ_TYPE_EXCEPTION:
-		if (!ours && (vector == X86_TRAP_BP || vector == X86_TRAP_OF))
+		soft = vector == X86_TRAP_BP || vector == X86_TRAP_OF;
+		if (soft && !ours)
 			break;
+		if (soft)
+			v->vmcb->save.rip--;
 		v->exception = (struct vcpu_exception) {
 			.injected = true,
+			.soft = soft,
 			.vector = vector,
 			.has_error = info & EVENT_ERROR_VALID,
 			.error_code = c->exit_int_info_err,
 		};
 		break;
+	case EVENTINJ_TYPE_SOFT:
+		if (!ours)
+			break;
+		fallthrough;
 	case EVENTINJ_TYPE_INTR:
 		v->irq_injected = true;
-		v->irq_soft = false;
+		v->irq_soft = (info & EVENTINJ_TYPE_MASK) == EVENTINJ_TYPE_SOFT;
 		v->irq_vector = vector;
 		break;
 	default:
@@ -165,7 +178,10 @@ static void inject_exception(struct vcpu *v)
 			s->cr2 = e->payload;
 			vmcb_dirty(v, CLEAN_CR2);
 		} else if (e->vector == X86_TRAP_DB) {
-			s->dr6 = (s->dr6 & ~0xfull) | e->payload;
+			u64 *dr6 = guest_dr6(v), active_low = e->payload & DR6_RESET;
+
+			*dr6 = (((*dr6 & ~0xfull) | DR6_RESET) ^ active_low) |
+			       (e->payload & DR6_MASK);
 			vmcb_dirty(v, CLEAN_DR);
 		}
 		e->has_payload = false;
@@ -174,6 +190,9 @@ static void inject_exception(struct vcpu *v)
 	if (e->pending && e->vector != X86_TRAP_DB && e->vector != X86_TRAP_BP &&
 	    e->vector != X86_TRAP_OF)
 		s->rflags |= X86_EFLAGS_RF;
+	if (unlikely(e->soft))
+		s->rip = rip_after(v, 1);
+	e->soft = false;
 	e->pending = false;
 	e->injected = true;
 	inject(v, e->vector | EVENTINJ_TYPE_EXCEPTION | (e->has_error ? EVENT_ERROR_VALID : 0),
@@ -313,13 +332,29 @@ static void sync_tpr(struct vcpu *v)
 	}
 }
 
+/* ExtINT: of the PIC, or with a split irqchip what userspace's PIC has asked for. */
+static bool extint_pending(struct vcpu *v)
+{
+	return unlikely(v->extint || pic_pending(&v->vm->irqchip)) && lapic_accepts_pic(v->apic);
+}
+
+static u8 extint_accept(struct vcpu *v)
+{
+	u8 vector = v->extint_vector;
+
+	if (!v->extint)
+		return pic_accept(&v->vm->irqchip);
+	v->extint = false;
+	return vector;
+}
+
 /* The in-kernel controllers' interrupt: first the PIC (ExtINT), then the APIC. -1: none. */
 static int irq_source(struct vcpu *v, bool *from_pic)
 {
 	*from_pic = false;
 	if (!v->apic)
 		return -1;
-	if (unlikely(pic_pending(&v->vm->irqchip)) && lapic_accepts_pic(v->apic)) {
+	if (extint_pending(v)) {
 		*from_pic = true;
 		return 0;
 	}
@@ -344,8 +379,14 @@ void events_inject(struct vcpu *v)
 	} else if (v->nmi_injected) {
 		inject_nmi(v);
 	} else if (v->irq_injected) {
-		inject(v, v->irq_vector | EVENTINJ_TYPE_INTR, 0);
-	} else if (v->nmi_pending && !shadow(v) && !nmi_blocked(v)) {
+		inject(v, v->irq_vector | (v->irq_soft ? EVENTINJ_TYPE_SOFT : EVENTINJ_TYPE_INTR), 0);
+	}
+	if (unlikely(v->guest_debug & KVM_GUESTDBG_BLOCKIRQ)) {
+		window_close(v);
+		sync_tpr(v);
+		return;
+	}
+	if (v->nmi_pending && !v->injecting && !shadow(v) && !nmi_blocked(v)) {
 		v->nmi_pending--;
 		inject_nmi(v);
 	}
@@ -360,7 +401,7 @@ void events_inject(struct vcpu *v)
 	if (vector >= 0) {
 		if (!v->injecting && events_irq_allowed(v)) {
 			if (from_pic)
-				vector = pic_accept(&v->vm->irqchip);
+				vector = extint_accept(v);
 			else
 				lapic_accept(v->apic, vector);
 			v->irq_injected = true;
@@ -387,7 +428,8 @@ bool events_pending(struct vcpu *v)
 	if (v->exception.pending || v->exception.injected || v->nmi_injected || v->irq_injected ||
 	    (v->nmi_pending && !events_nmi_masked(v)))
 		return true;
-	if (READ_ONCE(v->requests) & ~(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT)))
+	if (READ_ONCE(v->requests) &
+	    ~(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | BIT(REQ_DEBUG)))
 		return true;
 	if (!v->apic)
 		return false;
@@ -397,7 +439,7 @@ bool events_pending(struct vcpu *v)
 		return false;
 	if (lapic_pending(v->apic) >= 0)
 		return true;
-	return pic_pending(&v->vm->irqchip) && lapic_accepts_pic(v->apic);
+	return extint_pending(v);
 }
 
 /**
@@ -412,6 +454,8 @@ void vcpu_apic_events(struct vcpu *v)
 
 	if (!apic || !READ_ONCE(apic->events))
 		return;
+	if (test_and_clear_bit(LAPIC_EV_EOI, &apic->events))
+		v->eoi_exit = true;
 	if (test_and_clear_bit(LAPIC_EV_NMI, &apic->events))
 		events_add_nmi(v);
 	if (test_and_clear_bit(LAPIC_EV_INIT, &apic->events)) {

@@ -33,14 +33,6 @@ static enum vcpu_next exit_ac(struct vcpu *v)
 	return NEXT_GUEST;
 }
 
-/* DR6 and DR7 are already as the handler must see them (APM vol. 2, 15.12.2). */
-static enum vcpu_next exit_db(struct vcpu *v)
-{
-	if (!events_nmi_step(v))
-		raise(v, X86_TRAP_DB);
-	return NEXT_GUEST;
-}
-
 /* --- physical events --- */
 
 /* STGI has let the host take it. Where the FPU bracket holds softirqs off, give way to them. */
@@ -159,8 +151,6 @@ static enum vcpu_next exit_cr8_write(struct vcpu *v)
 
 static enum vcpu_next dr_write(struct vcpu *v, unsigned int dr, u64 val)
 {
-	struct vmcb_save *s = &v->vmcb->save;
-
 	switch (dr) {
 	case 0 ... 3:
 		v->dr[dr] = val;
@@ -168,12 +158,12 @@ static enum vcpu_next dr_write(struct vcpu *v, unsigned int dr, u64 val)
 	case 6:
 		if (val >> 32)
 			return NEXT_ERROR;
-		s->dr6 = (val & DR6_MASK) | DR6_RESET;
+		*guest_dr6(v) = (val & DR6_MASK) | DR6_RESET;
 		break;
 	default:
 		if (val >> 32)
 			return NEXT_ERROR;
-		s->dr7 = (val & DR7_MASK) | DR7_RESET;
+		*guest_dr7(v) = (val & DR7_MASK) | DR7_RESET;
 		break;
 	}
 	vmcb_dirty(v, CLEAN_DR);
@@ -184,7 +174,7 @@ static u64 dr_read(struct vcpu *v, unsigned int dr)
 {
 	if (dr < 4)
 		return v->dr[dr];
-	return dr == 6 ? v->vmcb->save.dr6 : v->vmcb->save.dr7;
+	return dr == 6 ? *guest_dr6(v) : *guest_dr7(v);
 }
 
 /* All debug-register accesses exit: guests touch them rarely, and host breakpoints stay where they are. */
@@ -403,10 +393,14 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 		return exit_dr(v, code - VMEXIT_DR_WRITE(0), true);
 	case VMEXIT_EXCP(X86_TRAP_DB):
 		return exit_db(v);
+	case VMEXIT_EXCP(X86_TRAP_BP):	/* RIP is that of the INT3 (APM vol. 2, 15.12.4) */
+		return debug_exit(v, X86_TRAP_BP, 0);
 	case VMEXIT_EXCP(X86_TRAP_AC):
 		return exit_ac(v);
 	case VMEXIT_EXCP(X86_TRAP_MC):
 		return exit_mc(v);
+	case VMEXIT_SWINT:
+		return exit_swint(v);
 	case VMEXIT_XSETBV:
 		return exit_xsetbv(v);
 	case VMEXIT_WBINVD:

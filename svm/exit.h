@@ -43,6 +43,20 @@ enum vcpu_next {
 #define DR7_RESET	0x00000400ull
 #define DR7_MASK	0xffff2bffull
 
+/* What of guest_debug makes each #DB userspace's. */
+#define DEBUG_TAKES_DB	(KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP)
+
+/* Where the guest's own DR6 and DR7 are: userspace's stand in the VMCB while it debugs. */
+static inline u64 *guest_dr6(struct vcpu *v)
+{
+	return v->guest_debug & DEBUG_TAKES_DB ? &v->own_dr6 : &v->vmcb->save.dr6;
+}
+
+static inline u64 *guest_dr7(struct vcpu *v)
+{
+	return v->guest_debug & KVM_GUESTDBG_USE_HW_BP ? &v->own_dr7 : &v->vmcb->save.dr7;
+}
+
 /* --- registers --- */
 static inline u64 reg_read(struct vcpu *v, unsigned int n)
 {
@@ -186,11 +200,25 @@ int io_alloc(struct vcpu *v);
 void io_free(struct vcpu *v);
 bool io_pending(struct vcpu *v);
 
+/* --- debug.c --- */
+enum vcpu_next debug_exit(struct vcpu *v, u8 exception, u64 dr6);
+enum vcpu_next exit_db(struct vcpu *v);
+enum vcpu_next exit_swint(struct vcpu *v);
+void debug_intercepts(struct vcpu *v);
+void debug_step_begin(struct vcpu *v);
+void debug_step_end(struct vcpu *v);
+
 /* --- msr.c, cpuid.c, clock.c, state.c, task.c --- */
 enum vcpu_next exit_msr(struct vcpu *v);
 enum vcpu_next exit_cpuid(struct vcpu *v);
 bool xcr0_valid(struct vcpu *v, u64 xcr0);
 bool cr4_valid(struct vcpu *v, u64 cr4);
+int sync_regs_in(struct vcpu *v);
+void sync_regs_out(struct vcpu *v);
+enum vcpu_next msr_complete(struct vcpu *v);
+bool msr_filter_allows(const struct msr_filter *f, u32 index, u32 op);
+void msr_filter_free(struct msr_filter *f);
+void msr_map_fill(void *map, const struct msr_filter *f);
 int msr_maps_init(void);
 void msr_maps_exit(void);
 void msr_setup_vmcb(struct vcpu *v);

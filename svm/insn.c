@@ -21,7 +21,7 @@ void insn_advance(struct vcpu *v, u64 next_rip)
 		v->check_events = true;
 	}
 	if (unlikely(s->rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF))) {
-		if ((s->rflags & X86_EFLAGS_TF) && !v->nmi_step)
+		if ((s->rflags & X86_EFLAGS_TF) && (!v->nmi_step || v->nmi_step_tf))
 			raise_db(v, BIT(14));
 		s->rflags &= ~(u64)X86_EFLAGS_RF;
 	}

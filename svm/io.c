@@ -26,7 +26,7 @@ bool io_pending(struct vcpu *v)
 /** port_in_kernel_read() - IN from an in-kernel device; false where userspace has the port. */
 bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val)
 {
-	return irqchip_has_port(port) && irqchip_in_kernel(&v->vm->irqchip) &&
+	return irqchip_has_port(port) && irqchip_full(&v->vm->irqchip) &&
 	       irqchip_port_read(&v->vm->irqchip, port, size, val);
 }
 
@@ -36,7 +36,7 @@ bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const voi
 	u32 val = 0;
 
 	memcpy(&val, data, size);
-	if (irqchip_has_port(port) && irqchip_in_kernel(&v->vm->irqchip) &&
+	if (irqchip_has_port(port) && irqchip_full(&v->vm->irqchip) &&
 	    irqchip_port_write(&v->vm->irqchip, port, size, val)) {
 		v->check_events = true;		/* an EOI to the PIC may free the next interrupt */
 		return true;
@@ -100,13 +100,16 @@ enum vcpu_next exit_ioio(struct vcpu *v)
 enum vcpu_next io_complete(struct vcpu *v)
 {
 	struct vcpu_io *io = v->io;
+	enum io_state state = io->state;
 	u32 val = 0;
 
-	if (io->state != IO_PORT)
+	if (state != IO_PORT && state != IO_MSR)
 		return mmio_complete(v);
 	io->state = IO_NONE;
 	if (v->vmcb->save.rip != io->rip)	/* reset or moved by userspace meanwhile */
 		return NEXT_GUEST;
+	if (state == IO_MSR)
+		return msr_complete(v);
 	if (io->in) {
 		memcpy(&val, v->pio_data, io->size);
 		reg_write_sized(v, REG_RAX, val, io->size);

@@ -43,7 +43,7 @@ static bool device_read(struct vcpu *v, u64 gpa, void *data, unsigned int len)
 		}
 		return true;
 	}
-	return irqchip_in_kernel(&v->vm->irqchip) &&
+	return irqchip_full(&v->vm->irqchip) &&
 	       ioapic_mmio_read(&v->vm->irqchip, gpa, len, data);
 }
 
@@ -59,7 +59,7 @@ static bool device_write(struct vcpu *v, u64 gpa, const void *data, unsigned int
 		}
 		return true;
 	}
-	if (irqchip_in_kernel(&v->vm->irqchip) &&
+	if (irqchip_full(&v->vm->irqchip) &&
 	    ioapic_mmio_write(&v->vm->irqchip, gpa, len, data)) {
 		v->check_events = true;
 		return true;

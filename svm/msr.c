@@ -12,10 +12,10 @@
 #include <asm/tlbflush.h>
 #include <linux/user-return-notifier.h>
 
-#include "svm/exit.h"
+#include "svm/io.h"
+#include "svm/msr_filter.h"
 
 #define IOPM_SIZE	(3 * PAGE_SIZE)	/* 65,536 ports and three bits of overhang (APM vol. 2, 15.10.1) */
-#define MSRPM_SIZE	(2 * PAGE_SIZE)	/* APM vol. 2, 15.11 */
 
 static void *iopm, *msrpm;		/* constant after load, shared by all vCPUs */
 
@@ -26,23 +26,36 @@ static const u32 passthrough[] = {
 };
 
 /* Two bits an MSR, read then write; three ranges of 8,192 MSRs, 2 KiB each. */
-static void msrpm_pass(u32 msr)
+static void msrpm_pass(void *map, u32 msr, const struct msr_filter *f)
 {
 	static const u32 base[] = { 0, 0xc0000000, 0xc0010000 };
-	unsigned int i;
+	unsigned int i, bit;
 
 	for (i = 0; i < ARRAY_SIZE(base); i++) {
 		if (msr - base[i] >= 0x2000)
 			continue;
-		__clear_bit(i * 0x4000 + 2 * (msr - base[i]), msrpm);
-		__clear_bit(i * 0x4000 + 2 * (msr - base[i]) + 1, msrpm);
+		bit = i * 0x4000 + 2 * (msr - base[i]);
+		if (!f || msr_filter_allows(f, msr, KVM_MSR_FILTER_READ))
+			__clear_bit(bit, map);
+		if (!f || msr_filter_allows(f, msr, KVM_MSR_FILTER_WRITE))
+			__clear_bit(bit + 1, map);
 	}
+}
+
+/** msr_map_fill() - make a permission map; @f is the VM's filter or NULL. */
+void msr_map_fill(void *map, const struct msr_filter *f)
+{
+	unsigned int i;
+
+	memset(map, 0xff, MSRPM_SIZE);
+	for (i = 0; i < ARRAY_SIZE(passthrough); i++)
+		msrpm_pass(map, passthrough[i], f);
+	if (svm_caps.v_spec_ctrl)
+		msrpm_pass(map, MSR_IA32_SPEC_CTRL, f);
 }
 
 int msr_maps_init(void)
 {
-	unsigned int i;
-
 	iopm = alloc_pages_exact(IOPM_SIZE, GFP_KERNEL);
 	msrpm = alloc_pages_exact(MSRPM_SIZE, GFP_KERNEL);
 	if (!iopm || !msrpm) {
@@ -50,11 +63,7 @@ int msr_maps_init(void)
 		return -ENOMEM;
 	}
 	memset(iopm, 0xff, IOPM_SIZE);
-	memset(msrpm, 0xff, MSRPM_SIZE);
-	for (i = 0; i < ARRAY_SIZE(passthrough); i++)
-		msrpm_pass(passthrough[i]);
-	if (svm_caps.v_spec_ctrl)
-		msrpm_pass(MSR_IA32_SPEC_CTRL);
+	msr_map_fill(msrpm, NULL);
 	return 0;
 }
 
@@ -66,10 +75,17 @@ void msr_maps_exit(void)
 		free_pages_exact(msrpm, MSRPM_SIZE);
 }
 
+/** msr_setup_vmcb() - the permission maps: the VM's own, where it has a filter. */
 void msr_setup_vmcb(struct vcpu *v)
 {
+	struct srcu_struct *srcu = &v->vm->mem.srcu;
+	int idx = srcu_read_lock(srcu);
+	struct msr_filter *f = srcu_dereference(v->vm->msr_filter, srcu);
+
 	v->vmcb->control.iopm_base_pa = __sme_set(virt_to_phys(iopm));
-	v->vmcb->control.msrpm_base_pa = __sme_set(virt_to_phys(msrpm));
+	v->vmcb->control.msrpm_base_pa = __sme_set(virt_to_phys(f ? f->map : msrpm));
+	srcu_read_unlock(srcu, idx);
+	vmcb_dirty(v, CLEAN_PERM_MAPS);
 }
 
 #define MISC_ENABLE_FAST_STRING	BIT_ULL(0)
@@ -409,6 +425,35 @@ int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m)
 
 /* --- read and write --- */
 
+/* Where the VMCB holds the MSRs that VMLOAD and VMSAVE switch. */
+static u64 *vmcb_msr(struct vmcb_save *s, u32 index)
+{
+	switch (index) {
+	case MSR_STAR:
+		return &s->star;
+	case MSR_LSTAR:
+		return &s->lstar;
+	case MSR_CSTAR:
+		return &s->cstar;
+	case MSR_SYSCALL_MASK:
+		return &s->sfmask;
+	case MSR_FS_BASE:
+		return &s->fs.base;
+	case MSR_GS_BASE:
+		return &s->gs.base;
+	case MSR_KERNEL_GS_BASE:
+		return &s->kernel_gs_base;
+	case MSR_IA32_SYSENTER_CS:
+		return &s->sysenter_cs;
+	case MSR_IA32_SYSENTER_ESP:
+		return &s->sysenter_esp;
+	case MSR_IA32_SYSENTER_EIP:
+		return &s->sysenter_eip;
+	default:
+		return NULL;
+	}
+}
+
 static u64 apic_base(struct vcpu *v)
 {
 	if (v->apic)
@@ -445,7 +490,7 @@ int svm_set_apic_base(struct vcpu *v, u64 data, bool host)
  * @data: where its value goes
  * @host: for KVM_GET_MSRS rather than RDMSR
  *
- * Return: 0, or -EINVAL for one that the guest does not have.
+ * Return: 0, -EINVAL for one that the guest does not have, -ENOENT for one that nobody has.
  */
 int svm_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 {
@@ -461,36 +506,6 @@ int svm_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 		break;
 	case MSR_EFER:
 		*data = guest_efer(v);
-		break;
-	case MSR_STAR:
-		*data = s->star;
-		break;
-	case MSR_LSTAR:
-		*data = s->lstar;
-		break;
-	case MSR_CSTAR:
-		*data = s->cstar;
-		break;
-	case MSR_SYSCALL_MASK:
-		*data = s->sfmask;
-		break;
-	case MSR_FS_BASE:
-		*data = s->fs.base;
-		break;
-	case MSR_GS_BASE:
-		*data = s->gs.base;
-		break;
-	case MSR_KERNEL_GS_BASE:
-		*data = s->kernel_gs_base;
-		break;
-	case MSR_IA32_SYSENTER_CS:
-		*data = s->sysenter_cs;
-		break;
-	case MSR_IA32_SYSENTER_ESP:
-		*data = s->sysenter_esp;
-		break;
-	case MSR_IA32_SYSENTER_EIP:
-		*data = s->sysenter_eip;
 		break;
 	case MSR_IA32_CR_PAT:
 		*data = s->g_pat;
@@ -586,19 +601,13 @@ int svm_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 			return -EINVAL;
 		return lapic_msr_read(v->apic, index, data);
 	default:
-		if (!mce_bank(v, index, &slot))
-			return -EINVAL;
-		*data = v->mce_banks[slot];
+		if (mce_bank(v, index, &slot))
+			*data = v->mce_banks[slot];
+		else if (vmcb_msr(s, index))
+			*data = *vmcb_msr(s, index);
+		else
+			return -ENOENT;
 	}
-	return 0;
-}
-
-/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
-static int set_base(u64 *field, u64 data)
-{
-	if (!canonical(data))
-		return -EINVAL;
-	*field = data;
 	return 0;
 }
 
@@ -609,7 +618,7 @@ static int set_base(u64 *field, u64 data)
  * @data: the value
  * @host: for KVM_SET_MSRS rather than WRMSR
  *
- * Return: 0, or -EINVAL (a guest's WRMSR is #GP) with nothing changed.
+ * Return: 0, or with nothing changed -EINVAL (a guest's WRMSR is #GP) or -ENOENT.
  */
 int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 {
@@ -624,28 +633,22 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 	case MSR_EFER:
 		return set_efer(v, data, host);
 	case MSR_STAR:
-		s->star = data;
+	case MSR_SYSCALL_MASK:
+	case MSR_IA32_SYSENTER_CS:
+		*vmcb_msr(s, index) = index == MSR_SYSCALL_MASK ? (u32)data : data;
 		return 0;
 	case MSR_LSTAR:
-		return set_base(&s->lstar, data);
 	case MSR_CSTAR:
-		return set_base(&s->cstar, data);
-	case MSR_SYSCALL_MASK:
-		s->sfmask = (u32)data;
-		return 0;
 	case MSR_FS_BASE:
-		return set_base(&s->fs.base, data);
 	case MSR_GS_BASE:
-		return set_base(&s->gs.base, data);
 	case MSR_KERNEL_GS_BASE:
-		return set_base(&s->kernel_gs_base, data);
-	case MSR_IA32_SYSENTER_CS:
-		s->sysenter_cs = data;
-		return 0;
 	case MSR_IA32_SYSENTER_ESP:
-		return set_base(&s->sysenter_esp, data);
 	case MSR_IA32_SYSENTER_EIP:
-		return set_base(&s->sysenter_eip, data);
+		/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
+		if (!canonical(data))
+			return -EINVAL;
+		*vmcb_msr(s, index) = data;
+		return 0;
 	case MSR_IA32_CR_PAT:
 		if (!pat_valid(data))
 			return -EINVAL;
@@ -743,7 +746,7 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		return lapic_msr_write(v->apic, index, data);
 	default:
 		if (!mce_bank(v, index, &slot))
-			return -EINVAL;
+			return -ENOENT;
 		return mce_set(v, slot, data, host);
 	}
 }
@@ -755,9 +758,47 @@ static bool msr_write_sleeps(u32 index)
 	       index == MSR_KVM_SYSTEM_TIME || index == MSR_KVM_SYSTEM_TIME_NEW;
 }
 
+/* What the guest may not do: userspace's to decide where it asked for that, else #GP. */
+static noinline enum vcpu_next msr_refused(struct vcpu *v, bool write, int error, u64 next_rip)
+{
+	u32 reason = error == -EPERM ? KVM_MSR_EXIT_REASON_FILTER :
+		     error == -ENOENT ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
+	struct kvm_run *run = v->run;
+
+	if (!(READ_ONCE(v->vm->msr_exits) & reason)) {
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+	memset(&run->msr, 0, sizeof(run->msr));
+	run->msr.reason = reason;
+	run->msr.index = v->regs[REG_RCX];
+	if (write)
+		run->msr.data = reg_read_edx_eax(v);
+	v->io->state = IO_MSR;
+	v->io->in = !write;
+	v->io->rip = v->vmcb->save.rip;
+	v->io->next_rip = next_rip;
+	return NEXT_USER;
+}
+
+/** msr_complete() - userspace has answered. */
+enum vcpu_next msr_complete(struct vcpu *v)
+{
+	if (READ_ONCE(v->run->msr.error)) {
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	if (v->io->in)
+		reg_write_edx_eax(v, READ_ONCE(v->run->msr.data));
+	insn_advance(v, v->io->next_rip);
+	return NEXT_GUEST;
+}
+
 /** exit_msr() - EXITINFO1 is 0 for RDMSR, 1 for WRMSR (APM vol. 2, 15.11). */
 enum vcpu_next exit_msr(struct vcpu *v)
 {
+	const struct msr_filter *f = srcu_dereference(v->vm->msr_filter, &v->vm->mem.srcu);
 	bool write = v->vmcb->control.exit_info_1;
 	u32 index = v->regs[REG_RCX];
 	enum vcpu_next next;
@@ -770,7 +811,10 @@ enum vcpu_next exit_msr(struct vcpu *v)
 	next = insn_end(v, write ? 0x300f : 0x320f, 2, &next_rip);
 	if (next != NEXT_GUEST)
 		return next;
-	if (write) {
+	if (unlikely(f) &&
+	    !msr_filter_allows(f, index, write ? KVM_MSR_FILTER_WRITE : KVM_MSR_FILTER_READ)) {
+		r = -EPERM;
+	} else if (write) {
 		r = svm_set_msr(v, index, reg_read_edx_eax(v), false);
 	} else {
 		r = svm_get_msr(v, index, &data, false);
@@ -778,8 +822,7 @@ enum vcpu_next exit_msr(struct vcpu *v)
 			reg_write_edx_eax(v, data);
 	}
 	if (r)
-		raise_error(v, X86_TRAP_GP, 0);
-	else
-		insn_advance(v, next_rip);
+		return msr_refused(v, write, r, next_rip);
+	insn_advance(v, next_rip);
 	return NEXT_GUEST;
 }

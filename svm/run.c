@@ -103,14 +103,16 @@ static void stay_end(struct vcpu *v)
  */
 static void dr_swap_in(struct vcpu *v, unsigned long *host)
 {
+	const u64 *dr = v->guest_debug & KVM_GUESTDBG_USE_HW_BP ? v->debug_dr : v->dr;
+
 	get_debugreg(host[0], 0);
 	get_debugreg(host[1], 1);
 	get_debugreg(host[2], 2);
 	get_debugreg(host[3], 3);
-	set_debugreg(v->dr[0], 0);
-	set_debugreg(v->dr[1], 1);
-	set_debugreg(v->dr[2], 2);
-	set_debugreg(v->dr[3], 3);
+	set_debugreg(dr[0], 0);
+	set_debugreg(dr[1], 1);
+	set_debugreg(dr[2], 2);
+	set_debugreg(dr[3], 3);
 }
 
 static void dr_swap_out(const unsigned long *host)
@@ -299,21 +301,31 @@ static enum vcpu_next serve_requests(struct vcpu *v)
 	clear_bit(REQ_KICK, &v->requests);
 	if (test_and_clear_bit(REQ_CLOCK, &v->requests))
 		clock_update(v);
+	if (test_and_clear_bit(REQ_MSR_MAP, &v->requests))
+		msr_setup_vmcb(v);
 	clear_bit(REQ_EVENT, &v->requests);
 	smp_mb__after_atomic(); /* the sender set the event first, the bit then */
 	v->check_events = true;
 	vcpu_apic_events(v);
+	if (v->eoi_exit) {
+		v->eoi_exit = false;
+		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
+		v->run->eoi.vector = v->apic->eoi_vector;
+		return NEXT_USER;
+	}
 	if (test_and_clear_bit(REQ_TRIPLE_FAULT, &v->requests)) {
 		v->run->exit_reason = KVM_EXIT_SHUTDOWN;
 		return NEXT_USER;
 	}
+	if (test_and_clear_bit(REQ_DEBUG, &v->requests))
+		return debug_exit(v, X86_TRAP_DB, v->debug_dr6);
 	return NEXT_GUEST;
 }
 
-/* Does userspace want to inject, and could it now? Only without the in-kernel irqchip. */
+/* Could userspace's PIC inject now? */
 static bool user_can_inject(struct vcpu *v)
 {
-	return !v->apic && events_irq_allowed(v);
+	return events_irq_allowed(v) && (!v->apic || (!v->extint && lapic_accepts_pic(v->apic)));
 }
 
 static enum vcpu_next run_once(struct vcpu *v)
@@ -380,7 +392,9 @@ static void fill_run_state(struct vcpu *v)
 	run->flags = 0;
 	run->cr8 = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
 	run->apic_base = svm_apic_base(v);
-	run->ready_for_interrupt_injection = v->apic ? 1 : user_can_inject(v);
+	run->ready_for_interrupt_injection = irqchip_full(&v->vm->irqchip) || user_can_inject(v);
+	if (unlikely(READ_ONCE(run->kvm_valid_regs)))
+		sync_regs_out(v);
 }
 
 /**
@@ -398,14 +412,20 @@ int svm_vcpu_run(struct vcpu *v)
 	struct kvm_run *run = v->run;
 	enum vcpu_next next = NEXT_GUEST;
 
-	if (READ_ONCE(v->vm->dead))
-		return -EIO;
+	if (unlikely(READ_ONCE(run->kvm_valid_regs) | READ_ONCE(run->kvm_dirty_regs))) {
+		int r = sync_regs_in(v);
+
+		if (r)
+			return r;
+	}
 	if (!v->apic) {
 		u64 cr8 = READ_ONCE(run->cr8);
 
 		if (cr8 > 15)
 			return -EINVAL;
 		v->cr8 = cr8;
+	}
+	if (!irqchip_full(&v->vm->irqchip)) {
 		v->user_window = READ_ONCE(run->request_interrupt_window);
 		v->check_events = true;
 	}
@@ -425,6 +445,8 @@ int svm_vcpu_run(struct vcpu *v)
 		}
 		/* Started: as api.rst wants, one more KVM_RUN is needed only after a signal. */
 	}
+	if (unlikely(v->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+		debug_step_begin(v);
 	if (io_pending(v)) {
 		int idx = srcu_read_lock(&v->vm->mem.srcu);
 
@@ -440,6 +462,8 @@ int svm_vcpu_run(struct vcpu *v)
 			next = outer_loop(v);
 		}
 	}
+	if (unlikely(v->guest_debug & KVM_GUESTDBG_SINGLESTEP))
+		debug_step_end(v);
 	fill_run_state(v);
 	return next == NEXT_ERROR ? v->error : 0;
 }

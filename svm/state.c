@@ -256,8 +256,8 @@ void svm_get_debugregs(struct vcpu *v, struct kvm_debugregs *d)
 {
 	memset(d, 0, sizeof(*d));
 	memcpy(d->db, v->dr, sizeof(d->db));
-	d->dr6 = v->vmcb->save.dr6;
-	d->dr7 = v->vmcb->save.dr7;
+	d->dr6 = *guest_dr6(v);
+	d->dr7 = *guest_dr7(v);
 }
 
 /** svm_set_debugregs() - KVM_SET_DEBUGREGS. -EINVAL for flags or upper halves of DR6 and DR7. */
@@ -266,8 +266,8 @@ int svm_set_debugregs(struct vcpu *v, const struct kvm_debugregs *d)
 	if (d->flags || d->dr6 >> 32 || d->dr7 >> 32)
 		return -EINVAL;
 	memcpy(v->dr, d->db, sizeof(v->dr));
-	v->vmcb->save.dr6 = (d->dr6 & DR6_MASK) | DR6_RESET;
-	v->vmcb->save.dr7 = (d->dr7 & DR7_MASK) | DR7_RESET;
+	*guest_dr6(v) = (d->dr6 & DR6_MASK) | DR6_RESET;
+	*guest_dr7(v) = (d->dr7 & DR7_MASK) | DR7_RESET;
 	vmcb_dirty(v, CLEAN_DR);
 	return 0;
 }
@@ -277,12 +277,23 @@ int svm_set_debugregs(struct vcpu *v, const struct kvm_debugregs *d)
 /** svm_get_vcpu_events() - KVM_GET_VCPU_EVENTS. */
 void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e)
 {
+	const struct vcpu_exception *x = &v->exception;
+	bool pending = v->vm->exception_payload && x->pending;
+
 	memset(e, 0, sizeof(*e));
-	/* Without the payload capability a pending exception is shown as injected, and its payload is delivered already. */
-	e->exception.injected = v->exception.injected || v->exception.pending;
-	e->exception.nr = v->exception.vector;
-	e->exception.has_error_code = v->exception.has_error;
-	e->exception.error_code = v->exception.error_code;
+	/*
+	 * Without the payload capability a pending exception is shown as injected. Software exceptions have no length here: the guest
+	 * executes them again.
+	 */
+	if (!x->soft) {
+		e->exception.pending = pending;
+		e->exception.injected = x->injected || (x->pending && !pending);
+	}
+	e->exception.nr = x->vector;
+	e->exception.has_error_code = x->has_error;
+	e->exception.error_code = x->error_code;
+	e->exception_has_payload = x->has_payload;
+	e->exception_payload = x->payload;
 	e->interrupt.injected = v->irq_injected && !v->irq_soft;
 	e->interrupt.nr = v->irq_vector;
 	e->interrupt.shadow = v->vmcb->control.int_state & INT_STATE_SHADOW ?
@@ -291,6 +302,12 @@ void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e)
 	e->nmi.pending = v->nmi_pending;
 	e->nmi.masked = events_nmi_masked(v);
 	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+	if (v->vm->exception_payload)
+		e->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	if (v->vm->triple_fault_event) {
+		e->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+		e->triple_fault.pending = test_bit(REQ_TRIPLE_FAULT, &v->requests);
+	}
 }
 
 /**
@@ -298,23 +315,33 @@ void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e)
  * @v: the vCPU
  * @e: the events
  *
- * Return: 0, or -EINVAL: unknown flags, SMM or payload state (not offered), exception vector over 31 or 2.
+ * Return: 0, or -EINVAL: flags unknown or not enabled, SMM state, exception vector over 31 or 2.
  */
 int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 {
-	if (e->flags & ~(u32)(KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
-			      KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM))
+	u32 allowed = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
+		      KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |
+		      (v->vm->exception_payload ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
+		      (v->vm->triple_fault_event ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0);
+	bool payload = e->flags & KVM_VCPUEVENT_VALID_PAYLOAD;
+	bool pending = payload && e->exception.pending;
+
+	if (e->flags & ~allowed)
 		return -EINVAL;
 	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) &&
 	    (e->smi.smm || e->smi.pending || e->smi.smm_inside_nmi))
 		return -EINVAL;
-	if (e->exception.injected && (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))
+	if ((e->exception.injected || pending) && (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))
 		return -EINVAL;
 	v->exception = (struct vcpu_exception) {
-		.injected = e->exception.injected,
+		.pending = pending,
+		.injected = e->exception.injected && !pending,
+		.soft = e->exception.nr == X86_TRAP_BP || e->exception.nr == X86_TRAP_OF,
 		.vector = e->exception.nr,
 		.has_error = e->exception.has_error_code,
 		.error_code = e->exception.error_code,
+		.has_payload = pending && e->exception_has_payload,
+		.payload = e->exception_payload,
 	};
 	v->irq_injected = e->interrupt.injected;
 	v->irq_vector = e->interrupt.nr;
@@ -324,6 +351,8 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 	v->nmi_injected = e->nmi.injected;
 	if (e->flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		v->nmi_pending = min_t(u8, e->nmi.pending, 2);
+	if (e->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
+		assign_bit(REQ_TRIPLE_FAULT, &v->requests, e->triple_fault.pending);
 	v->nmi_masked = e->nmi.masked;
 	v->nmi_iret = false;
 	if (v->nmi_masked)
@@ -335,6 +364,55 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 		v->apic->sipi_vector = e->sipi_vector;
 	v->check_events = true;
 	return 0;
+}
+
+/* --- KVM_CAP_SYNC_REGS --- */
+
+#define SYNC_VALID	(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
+
+/** svm_sync_regs_flags() - KVM_CAP_SYNC_REGS. */
+u32 svm_sync_regs_flags(void)
+{
+	return SYNC_VALID;
+}
+
+/** sync_regs_in() - take what userspace has changed in kvm_run. -EINVAL for unknown sets, and as their ioctls. */
+int sync_regs_in(struct vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	u64 dirty = READ_ONCE(run->kvm_dirty_regs);
+	struct kvm_sync_regs s;
+	int r = 0;
+
+	if ((dirty | READ_ONCE(run->kvm_valid_regs)) & ~(u64)SYNC_VALID)
+		return -EINVAL;
+	if (!dirty)
+		return 0;
+	memcpy(&s, &run->s.regs, sizeof(s));	/* userspace may go on writing */
+	barrier();
+	if (dirty & KVM_SYNC_X86_REGS)
+		svm_set_regs(v, &s.regs);
+	if (dirty & KVM_SYNC_X86_SREGS)
+		r = svm_set_sregs(v, &s.sregs);
+	if (!r && (dirty & KVM_SYNC_X86_EVENTS))
+		r = svm_set_vcpu_events(v, &s.events);
+	if (!r)
+		run->kvm_dirty_regs = 0;
+	return r;
+}
+
+/** sync_regs_out() - give userspace the sets that it asked for. */
+void sync_regs_out(struct vcpu *v)
+{
+	struct kvm_sync_regs *s = &v->run->s.regs;
+	u64 valid = READ_ONCE(v->run->kvm_valid_regs);
+
+	if (valid & KVM_SYNC_X86_REGS)
+		svm_get_regs(v, &s->regs);
+	if (valid & KVM_SYNC_X86_SREGS)
+		svm_get_sregs(v, &s->sregs);
+	if (valid & KVM_SYNC_X86_EVENTS)
+		svm_get_vcpu_events(v, &s->events);
 }
 
 /** svm_get_mp_state() - KVM_GET_MP_STATE. Takes INIT and SIPI that have arrived into account. */
@@ -370,19 +448,30 @@ int svm_set_mp_state(struct vcpu *v, const struct kvm_mp_state *m)
 	return 0;
 }
 
-/** svm_interrupt() - KVM_INTERRUPT, without the in-kernel irqchip. -EINVAL, -EEXIST where one is queued, -ENXIO with an irqchip. */
+/**
+ * svm_interrupt() - KVM_INTERRUPT: an interrupt of userspace's PIC.
+ * @v: the vCPU
+ * @i: the vector
+ *
+ * Return: 0, -EINVAL, -EEXIST where one is queued, -ENXIO with a PIC in the kernel.
+ */
 int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i)
 {
 	if (i->irq > 255)
 		return -EINVAL;
-	if (v->apic)
+	if (irqchip_full(&v->vm->irqchip))
 		return -ENXIO;
-	if (v->irq_injected)
+	if (v->apic ? v->extint : v->irq_injected)
 		return -EEXIST;
+	v->check_events = true;
+	if (v->apic) {
+		v->extint = true;
+		v->extint_vector = i->irq;
+		return 0;
+	}
 	v->irq_injected = true;
 	v->irq_soft = false;
 	v->irq_vector = i->irq;
-	v->check_events = true;
 	return 0;
 }
 

@@ -56,6 +56,12 @@ int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);	/* -E2BIG with *nent needed */
 int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i);
 int svm_nmi(struct vcpu *v);
+int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d);
+u32 svm_guest_debug_flags(void);			/* KVM_CAP_SET_GUEST_DEBUG2 */
+u32 svm_sync_regs_flags(void);				/* KVM_CAP_SYNC_REGS */
+int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e);	/* vm->lock; -EINVAL: flags, not ours, args */
+int svm_set_msr_filter(struct vm *vm, const struct kvm_msr_filter *f);	/* vm->lock; -EINVAL, -EFAULT, -ENOMEM */
+void svm_set_tsc_offset(struct vcpu *v, u64 offset);	/* KVM_VCPU_TSC_OFFSET */
 int svm_translate(struct vcpu *v, struct kvm_translation *t);
 int svm_set_tsc_khz(struct vcpu *v, u32 khz);	/* 0: the host's. -EINVAL where it would need scaling that is not there */
 u32 svm_get_tsc_khz(struct vcpu *v);

@@ -80,6 +80,7 @@ int svm_vm_init(struct vm *vm)
 void svm_vm_destroy(struct vm *vm)
 {
 	irqchip_destroy(&vm->irqchip);
+	msr_filter_free(rcu_dereference_protected(vm->msr_filter, true));
 	memory_destroy(&vm->mem);
 }
 
@@ -122,14 +123,16 @@ void vcpu_reset_regs(struct vcpu *v, bool init)
 	memset(v->regs, 0, sizeof(v->regs));
 	v->regs[REG_RDX] = 0x600;
 	memset(v->dr, 0, sizeof(v->dr));
-	s->dr6 = DR6_RESET;
-	s->dr7 = DR7_RESET;
+	*guest_dr6(v) = DR6_RESET;
+	*guest_dr7(v) = DR7_RESET;
 	v->cr8 = 0;
 }
 
 /* Task switches are the processor's to do: with nested paging all that they load is the guest's own. */
-static void reset_intercepts(struct vmcb_control *c)
+static void reset_intercepts(struct vcpu *v)
 {
+	struct vmcb_control *c = &v->vmcb->control;
+
 	c->intercept_cr_read = 0;
 	c->intercept_cr_write = BIT(4) | BIT(8);
 	c->intercept_dr_read = 0xff;
@@ -145,6 +148,7 @@ static void reset_intercepts(struct vmcb_control *c)
 			     INTERCEPT_MWAIT | INTERCEPT_XSETBV | INTERCEPT_RDPRU;
 	c->intercept_misc3 = INTERCEPT_INVLPGB_ALL | INTERCEPT_INVLPGB_BAD | INTERCEPT_MCOMMIT |
 			     INTERCEPT_TLBSYNC;
+	debug_intercepts(v);
 }
 
 /**
@@ -165,7 +169,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 	}
 	if (v->apic)
 		lapic_reset(v->apic, init);
-	reset_intercepts(c);
+	reset_intercepts(v);
 	c->int_ctl = INT_CTL_V_INTR_MASKING;
 	c->int_state = 0;
 	c->event_inj = 0;
@@ -186,6 +190,49 @@ void vcpu_reset(struct vcpu *v, bool init)
 	v->irq_injected = false;
 	v->check_events = true;
 	set_bit(REQ_TLB_FLUSH, &v->requests);
+}
+
+/* --- capabilities --- */
+
+/**
+ * svm_enable_cap() - KVM_ENABLE_CAP of a VM, for what the CPU half does.
+ * @vm: the VM, locked
+ * @e: flags are checked by the caller
+ *
+ * Return: 0, -EINVAL for an unknown capability or argument, -EEXIST (split irqchip: a vCPU or an irqchip exists), -ENOMEM.
+ */
+int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
+{
+	u64 arg = e->args[0];
+
+	switch (e->cap) {
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+		WRITE_ONCE(vm->exception_payload, arg);
+		return 0;
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+		WRITE_ONCE(vm->triple_fault_event, arg);
+		return 0;
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		if (arg & ~(u64)(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN |
+				 KVM_MSR_EXIT_REASON_FILTER))
+			return -EINVAL;
+		WRITE_ONCE(vm->msr_exits, arg);
+		return 0;
+	case KVM_CAP_SPLIT_IRQCHIP:
+		if (arg > IRQCHIP_MAX_GSI)
+			return -EINVAL;
+		return vm->nr_vcpus ? -EEXIST : irqchip_create_split(&vm->irqchip, arg);
+	case KVM_CAP_X2APIC_API:
+		if (arg & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
+			return -EINVAL;
+		if (arg & KVM_X2APIC_API_USE_32BIT_IDS)
+			vm->irqchip.x2apic_format = true;
+		if (arg & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
+			vm->irqchip.x2apic_no_broadcast = true;
+		return 0;
+	default:
+		return -EINVAL;
+	}
 }
 
 /* --- the vCPU --- */

@@ -33,12 +33,15 @@ enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, R
 #define REQ_CLOCK		3	/* kvmclock page must be rewritten */
 #define REQ_TRIPLE_FAULT	4	/* report KVM_EXIT_SHUTDOWN */
 #define REQ_VM_DEAD		5	/* the VM is broken: -EIO from now on */
+#define REQ_DEBUG		6	/* report KVM_EXIT_DEBUG: an emulated instruction was stepped over */
+#define REQ_MSR_MAP		7	/* the VM's MSR filter has changed */
 
 /* Event to be delivered at the next VMRUN, or interrupted in its delivery by the last #VMEXIT. */
 struct vcpu_exception {
 	bool pending;		/* raised, not yet injected */
 	bool injected;		/* was being delivered: inject again */
 	bool has_error;
+	bool soft;		/* INT3 or INTO of userspace's: RIP is still at the instruction */
 	u8 vector;
 	u32 error_code;
 	bool has_payload;	/* payload (CR2/DR6) not yet in the register */
@@ -79,6 +82,12 @@ struct vcpu {
 	u64 cr8;			/* TPR[7:4] where there is no in-kernel APIC */
 	u64 dr[4];
 
+	/* what userspace debugs (svm/debug.c), and what the guest has in these registers meanwhile */
+	u32 guest_debug;		/* KVM_GUESTDBG_* */
+	bool step_tf;
+	u64 debug_dr[4], debug_dr6, debug_dr7;
+	u64 own_dr6, own_dr7;
+
 	/* events */
 	struct vcpu_exception exception;
 	bool nmi_injected, nmi_masked;
@@ -87,6 +96,9 @@ struct vcpu {
 	bool irq_soft;
 	u8 irq_vector;
 	bool user_window;		/* userspace asked for an interrupt window */
+	bool extint;			/* split irqchip: userspace's PIC wants extint_vector delivered */
+	u8 extint_vector;
+	bool eoi_exit;			/* split irqchip: KVM_EXIT_IOAPIC_EOI is due */
 	bool nmi_iret;			/* the IRET of the NMI handler was reached, at ... */
 	u64 iret_rip;
 	bool nmi_step, nmi_step_tf;	/* stepping over that IRET; the guest's own TF */
@@ -163,6 +175,11 @@ struct vm {
 	u64 tss_addr, identity_map_addr; /* accepted for the ABI's sake; SVM needs neither */
 	u32 bsp_id;
 	bool dead;
+
+	/* KVM_ENABLE_CAP and KVM_X86_SET_MSR_FILTER, changed with lock held */
+	struct msr_filter __rcu *msr_filter;	/* read under mem.srcu */
+	u32 msr_exits;			/* KVM_MSR_EXIT_REASON_* */
+	bool exception_payload, triple_fault_event;
 
 	/* vm/ */
 	struct mutex lock;		/* creation of vCPUs and the irqchip, KVM_ENABLE_CAP, clock */

@@ -262,6 +262,7 @@ static_assert(offsetof(struct vmcb_save, spec_ctrl) == 0x2e0);
 #define VMEXIT_CPUID		0x072
 #define VMEXIT_RSM		0x073
 #define VMEXIT_IRET		0x074
+#define VMEXIT_SWINT		0x075
 #define VMEXIT_INVD		0x076
 #define VMEXIT_PAUSE		0x077
 #define VMEXIT_HLT		0x078

@@ -27,6 +27,16 @@ static int xsave_size(void)
 	return svm_xsave_size();
 }
 
+static int guest_debug(void)
+{
+	return svm_guest_debug_flags();
+}
+
+static int sync_regs(void)
+{
+	return svm_sync_regs_flags();
+}
+
 static const struct capability capabilities[] = {
 	/* objects and the device itself */
 	{ KVM_CAP_CHECK_EXTENSION_VM, 1 },
@@ -58,7 +68,17 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_VCPU_EVENTS, 1 },
 	{ KVM_CAP_INTR_SHADOW, 1 },
 	{ KVM_CAP_DEBUGREGS, 1 },
+	{ KVM_CAP_SET_GUEST_DEBUG, 1 },
+	{ KVM_CAP_SET_GUEST_DEBUG2, .get = guest_debug },
 	{ KVM_CAP_X86_ROBUST_SINGLESTEP, 1 },
+	{ KVM_CAP_SYNC_REGS, .get = sync_regs },
+	{ KVM_CAP_ENABLE_CAP_VM, 1 },
+	{ KVM_CAP_EXCEPTION_PAYLOAD, 1 },
+	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1 },
+	{ KVM_CAP_X86_USER_SPACE_MSR, 1 },
+	{ KVM_CAP_X86_MSR_FILTER, 1 },
+	{ KVM_CAP_VCPU_ATTRIBUTES, 1 },
+	{ KVM_CAP_NESTED_STATE, sizeof(struct kvm_nested_state) },
 	{ KVM_CAP_XSAVE, 1 },
 	{ KVM_CAP_XSAVE2, .get = xsave_size },
 	{ KVM_CAP_XCRS, 1 },
@@ -79,6 +99,8 @@ static const struct capability capabilities[] = {
 
 	/* interrupts */
 	{ KVM_CAP_IRQCHIP, 1 },
+	{ KVM_CAP_SPLIT_IRQCHIP, 1 },
+	{ KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK },
 	{ KVM_CAP_IRQ_ROUTING, IRQCHIP_MAX_GSI },
 	{ KVM_CAP_IRQ_INJECT_STATUS, 1 },
 	{ KVM_CAP_SIGNAL_MSI, 1 },

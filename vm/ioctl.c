@@ -258,7 +258,7 @@ static long get_irqchip(struct call *c)
 {
 	struct kvm_irqchip *s = c->buf;
 
-	if (!irqchip_in_kernel(&c->vm->irqchip))
+	if (!irqchip_full(&c->vm->irqchip))
 		return -ENXIO;
 	memset(&s->chip, 0, sizeof(s->chip));
 	return irqchip_get_state(&c->vm->irqchip, s);
@@ -266,7 +266,7 @@ static long get_irqchip(struct call *c)
 
 static long set_irqchip(struct call *c)
 {
-	if (!irqchip_in_kernel(&c->vm->irqchip))
+	if (!irqchip_full(&c->vm->irqchip))
 		return -ENXIO;
 	return irqchip_set_state(&c->vm->irqchip, c->buf);
 }
@@ -393,6 +393,18 @@ static long unregister_coalesced(struct call *c)
 	return coalesced_unregister(c->vm, c->buf);
 }
 
+static long vm_enable_cap(struct call *c)
+{
+	const struct kvm_enable_cap *e = c->buf;
+
+	return e->flags ? -EINVAL : svm_enable_cap(c->vm, e);
+}
+
+static long set_msr_filter(struct call *c)
+{
+	return svm_set_msr_filter(c->vm, c->buf);
+}
+
 static const struct ioctl vm_ioctls[] = {
 	{ KVM_IRQ_LINE, ARG_IN, LOCK_NONE, irq_line },
 	{ KVM_IRQ_LINE_STATUS, ARG_INOUT, LOCK_NONE, irq_line },
@@ -420,6 +432,8 @@ static const struct ioctl vm_ioctls[] = {
 	{ KVM_IOEVENTFD, ARG_IN, LOCK_VM, set_ioeventfd },
 	{ KVM_REGISTER_COALESCED_MMIO, ARG_IN, LOCK_VM, register_coalesced },
 	{ KVM_UNREGISTER_COALESCED_MMIO, ARG_IN, LOCK_VM, unregister_coalesced },
+	{ KVM_ENABLE_CAP, ARG_IN, LOCK_VM, vm_enable_cap },
+	{ KVM_X86_SET_MSR_FILTER, ARG_IN, LOCK_VM, set_msr_filter },
 };
 
 /* --- vCPU --- */
@@ -603,6 +617,73 @@ static long set_vapic_addr(struct call *c)
 	return c->vcpu->apic ? svm_set_vapic_addr(c->vcpu, va->vapic_addr) : -EINVAL;
 }
 
+static long set_guest_debug(struct call *c)
+{
+	return svm_set_guest_debug(c->vcpu, c->buf);
+}
+
+/* The one attribute: KVM_VCPU_TSC_OFFSET. */
+static long vcpu_attr(struct call *c, bool set)
+{
+	const struct kvm_device_attr *a = c->buf;
+	u64 __user *user = u64_to_user_ptr(a->addr);
+	u64 offset;
+
+	if (a->group != KVM_VCPU_TSC_CTRL || a->attr != KVM_VCPU_TSC_OFFSET)
+		return -ENXIO;
+	if (a->flags)
+		return -EINVAL;
+	if (!set)
+		return put_user(c->vcpu->tsc_offset, user);
+	if (get_user(offset, user))
+		return -EFAULT;
+	svm_set_tsc_offset(c->vcpu, offset);
+	return 0;
+}
+
+static long has_attr(struct call *c)
+{
+	const struct kvm_device_attr *a = c->buf;
+
+	return a->group == KVM_VCPU_TSC_CTRL && a->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO;
+}
+
+static long get_attr(struct call *c)
+{
+	return vcpu_attr(c, false);
+}
+
+static long set_attr(struct call *c)
+{
+	return vcpu_attr(c, true);
+}
+
+/* Guests have no SVM: their nested state is always that GIF is set, and nothing else. */
+static long get_nested_state(struct call *c)
+{
+	struct kvm_nested_state __user *user = c->user;
+	struct kvm_nested_state s = {
+		.flags = KVM_STATE_NESTED_GIF_SET,
+		.format = KVM_STATE_NESTED_FORMAT_SVM,
+		.size = sizeof(s),
+	};
+	u32 room;
+
+	if (get_user(room, &user->size))
+		return -EFAULT;
+	if (room < sizeof(s))
+		return put_user(s.size, &user->size) ? -EFAULT : -E2BIG;
+	return copy_to_user(user, &s, sizeof(s)) ? -EFAULT : 0;
+}
+
+static long set_nested_state(struct call *c)
+{
+	const struct kvm_nested_state *s = c->buf;
+
+	return s->size < sizeof(*s) || s->flags != KVM_STATE_NESTED_GIF_SET ||
+	       s->format != KVM_STATE_NESTED_FORMAT_SVM ? -EINVAL : 0;
+}
+
 /* KVM_RUN first: tables are searched in order. */
 static const struct ioctl vcpu_ioctls[] = {
 	{ KVM_GET_REGS, ARG_OUT, LOCK_VCPU, get_regs },
@@ -640,6 +721,12 @@ static const struct ioctl vcpu_ioctls[] = {
 	{ KVM_X86_SETUP_MCE, ARG_IN, LOCK_VCPU, setup_mce },
 	{ KVM_X86_SET_MCE, ARG_IN, LOCK_VCPU, set_mce },
 	{ KVM_SET_VAPIC_ADDR, ARG_IN, LOCK_VCPU, set_vapic_addr },
+	{ KVM_SET_GUEST_DEBUG, ARG_IN, LOCK_VCPU, set_guest_debug },
+	{ KVM_HAS_DEVICE_ATTR, ARG_IN, LOCK_VCPU, has_attr },
+	{ KVM_GET_DEVICE_ATTR, ARG_IN, LOCK_VCPU, get_attr },
+	{ KVM_SET_DEVICE_ATTR, ARG_IN, LOCK_VCPU, set_attr },
+	{ KVM_GET_NESTED_STATE, ARG_RAW, LOCK_VCPU, get_nested_state },
+	{ KVM_SET_NESTED_STATE, ARG_IN, LOCK_VCPU, set_nested_state },
 };
 
 /* --- dispatch --- */
