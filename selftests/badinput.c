@@ -386,7 +386,7 @@ static void test_random_sregs(void)
 	struct fixture f = make();
 	struct sigaction sa = { .sa_handler = ignore };
 	pthread_t self = pthread_self(), ticker;
-	int refused = 0, ran = 0;
+	int refused = 0, ran = 0, invalid = 0;
 	struct kvm_sregs good;
 
 	sigaction(SIGUSR1, &sa, NULL);
@@ -411,11 +411,14 @@ static void test_random_sregs(void)
 		f.vcpu->run->immediate_exit = test_random() % 4 != 0;
 		if (ioctl(f.vcpu->fd, KVM_RUN, 0))
 			CHECK(errno == EINTR || errno == EFAULT || errno == EAGAIN);
+		else
+			invalid += f.vcpu->run->exit_reason == KVM_EXIT_FAIL_ENTRY;
+		CHECK(f.vcpu->run->exit_reason != KVM_EXIT_UNKNOWN);
 		ran++;
 	}
 	ticking = false;
 	pthread_join(ticker, NULL);
-	ktap_diag("%d refused, %d run", refused, ran);
+	ktap_diag("%d refused, %d run, %d of them failed entries", refused, ran, invalid);
 	CHECK(refused > 100 && ran > 100);
 }
 

@@ -343,6 +343,11 @@ static enum vcpu_next exit_invalid(struct vcpu *v)
 {
 	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
 	v->run->fail_entry.hardware_entry_failure_reason = VMEXIT_INVALID;
+	/*
+	 * QEMU's TCG wipes int_ctl here (Documentation/errata.rst), and a guest that runs without V_INTR_MASKING keeps the
+	 * host's interrupts out with CLI.
+	 */
+	v->vmcb->control.int_ctl = INT_CTL_V_INTR_MASKING | v->vtpr;
 	v->run->fail_entry.cpu = v->cpu;
 	return NEXT_USER;
 }
@@ -360,7 +365,7 @@ static enum vcpu_next exit_unknown(struct vcpu *v)
  */
 enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 {
-	u64 code = v->vmcb->control.exit_code;
+	u32 code = v->vmcb->control.exit_code;
 
 	switch (code) {
 	case VMEXIT_INTR:

@@ -219,7 +219,7 @@ static enum vcpu_next stay(struct vcpu *v)
 			next = vcpu_fail(v, -EIO);
 			break;
 		}
-		if (c->exit_code != VMEXIT_INVALID) {
+		if ((u32)c->exit_code != VMEXIT_INVALID) {
 			c->tlb_control = TLB_CONTROL_NOTHING;
 			if (svm_caps.clean)
 				c->clean = CLEAN_ALL & ~CLEAN_CR2;

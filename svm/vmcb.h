@@ -294,7 +294,8 @@ static_assert(offsetof(struct vmcb_save, spec_ctrl) == 0x2e0);
 #define VMEXIT_MCOMMIT		0x0a3
 #define VMEXIT_TLBSYNC		0x0a4
 #define VMEXIT_NPF		0x400
-#define VMEXIT_INVALID		(-1ull)
+/* -1; hypervisors below us store 32 or 64 bits of it, so the codes are compared as 32 bits. */
+#define VMEXIT_INVALID		0xffffffffu
 
 /* EXITINFO1 of VMEXIT_IOIO (APM vol. 2, 15.10.2) */
 #define IOIO_IN			BIT(0)
