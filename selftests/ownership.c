@@ -337,7 +337,7 @@ static void cache_mapped_files(void)
 
 /*
  * Through the kernel's own suspend path, as far as the level that pm_test names.
- * The last test: L1's root on 9p does not survive it, what is in memory does.
+ * The last test: L1's root on 9p does not survive it (diskless in tests.list).
  */
 static void test_suspend(void)
 {
