@@ -105,21 +105,20 @@ static enum hrtimer_restart storm_over(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
-/** ioapic_eoi() - an APIC ended a level-triggered @vector: pins that sent it may send again. */
-void ioapic_eoi(struct irqchip *chip, struct lapic *apic, u8 vector)
+/** ioapic_eoi() - an APIC ended @vector, which came as @level or edge: pins that sent a level may send again. */
+void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 {
 	struct ioapic *io = chip->ioapic;
 	unsigned long flags;
 	unsigned int pin;
 	u32 ended = 0;
 
-	if (!io)
-		return;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	for (pin = 0; pin < PINS; pin++) {
 		u64 e = io->rte[pin];
 
-		if ((e & 0xff) != vector || !(e & RTE_LEVEL) || !(e & RTE_REMOTE_IRR))
+		if ((e & 0xff) != vector || !!(e & RTE_LEVEL) != level ||
+		    (level && !(e & RTE_REMOTE_IRR)))
 			continue;
 		io->rte[pin] &= ~RTE_REMOTE_IRR;
 		ended |= BIT(pin);
@@ -127,9 +126,11 @@ void ioapic_eoi(struct irqchip *chip, struct lapic *apic, u8 vector)
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 
 	/* A resampling irqfd lowers its line here, before the line is looked at again. */
-	for (pin = 0; ended >> pin; pin++)
+	for (pin = 0; READ_ONCE(chip->resampling) && ended >> pin; pin++)
 		if (ended & BIT(pin))
-			chip->ops->eoi(chip, pin);
+			chip->ops->eoi(chip, IRQ_INPUT_IOAPIC + pin);
+	if (!level)
+		return;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	for (pin = 0; ended >> pin; pin++) {

@@ -14,9 +14,9 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
-#define IRQCHIP_MAX_VCPUS	64
+#define IRQCHIP_MAX_VCPUS	256
 #define IRQCHIP_NR_GSIS		24	/* IOAPIC pins; GSI routing may go up to IRQCHIP_MAX_GSI */
-#define IRQCHIP_MAX_GSI		1024
+#define IRQCHIP_MAX_GSI		4096
 
 struct irqchip;
 struct lapic;
@@ -30,8 +30,8 @@ struct irqchip_ops {
 	 * Any context.
 	 */
 	void (*kick)(struct lapic *apic);
-	/* Level-triggered EOI of @gsi (resample irqfds). Any context. May be NULL-free stub. */
-	void (*eoi)(struct irqchip *chip, u32 gsi);
+	/* With chip->resampling: the interrupt of an input was ended. By the vCPU's thread, which may be atomic. */
+	void (*eoi)(struct irqchip *chip, u32 input);
 };
 
 /* Event bits of lapic.events, set by IPIs, consumed by the vCPU's thread. */
@@ -88,6 +88,7 @@ struct irqchip {
 	bool x2apic_no_broadcast;	/* KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */
 	struct irq_routing __rcu *routing;	/* changed under vm->lock, read under RCU */
 	u8 line_sources[IRQCHIP_MAX_GSI]; /* Protected by: lock; who holds the GSI's line high */
+	bool resampling;		/* an irqfd wants to know of EOIs; never cleared */
 	bool pic_output;		/* INTR of the PIC pair; written with lock held, read without */
 };
 
@@ -167,6 +168,10 @@ bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const vo
 /* --- injection --- */
 #define IRQ_SOURCE_USER		0
 #define IRQ_SOURCE_PIT		1
+#define IRQ_SOURCE_RESAMPLE	2	/* irqfds that hold the line until its EOI */
+/* Inputs, for irqchip_ops.eoi: 0..15 of the PICs, from here on of the IOAPIC. */
+#define IRQ_INPUT_IOAPIC	16
+bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input);
 /* Asserts or releases @gsi through the routing table. >0 delivered, 0 coalesced, <0 masked or -EINVAL. */
 int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level);
 int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi);
@@ -178,5 +183,6 @@ int irqchip_set_state(struct irqchip *chip, const struct kvm_irqchip *s);
 int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg);	/* -EEXIST, -ENOENT without irqchip, -ENOMEM */
 int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s);
 int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s);
+int pit_set_reinject(struct irqchip *chip, bool reinject);
 
 #endif

@@ -26,7 +26,6 @@
 
 #define SVR_ENABLE		BIT(8)
 #define SVR_WRITABLE		0x3ff
-#define ICR_WRITABLE		0xccfff	/* all but the delivery status */
 #define ICR_RESERVED		0xfff32000
 #define LVT_READONLY		0x5000	/* delivery status, remote IRR */
 
@@ -159,6 +158,7 @@ void lapic_accept(struct lapic *apic, u8 vector)
 static void eoi(struct lapic *apic)
 {
 	u8 vector = apic->highest_isr;
+	bool level = test_vector(apic, LAPIC_TMR, vector);
 	int next;
 
 	if (!vector)
@@ -166,11 +166,11 @@ static void eoi(struct lapic *apic)
 	clear_vector(apic, LAPIC_ISR, vector);
 	next = highest(apic, LAPIC_ISR);
 	WRITE_ONCE(apic->highest_isr, next < 0 ? 0 : next);
-	if (!test_vector(apic, LAPIC_TMR, vector))
+	if (!level && !READ_ONCE(apic->chip->resampling))
 		return;
 	if (irqchip_full(apic->chip)) {
-		ioapic_eoi(apic->chip, apic, vector);
-	} else if (routing_has_level_vector(apic->chip, vector)) {
+		ioapic_eoi(apic->chip, vector, level);
+	} else if (level && routing_has_level_vector(apic->chip, vector)) {
 		apic->eoi_vector = vector;
 		set_bit(LAPIC_EV_EOI, &apic->events);
 		apic->chip->ops->kick(apic);
@@ -569,7 +569,7 @@ void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 		lapic_set_reg(apic, LAPIC_ICR2, val & 0xff000000);
 		return;
 	case LAPIC_ICR:
-		lapic_set_reg(apic, LAPIC_ICR, val & ICR_WRITABLE & ~BIT(12));
+		lapic_set_reg(apic, LAPIC_ICR, val & ~BIT(12));
 		write_icr(apic, val, lapic_reg(apic, LAPIC_ICR2) >> 24);
 		return;
 	}
@@ -841,7 +841,7 @@ static void sanitise(struct lapic *apic)
 	lapic_set_reg(apic, LAPIC_SVR, lapic_reg(apic, LAPIC_SVR) & SVR_WRITABLE);
 	lapic_set_reg(apic, LAPIC_DFR, lapic_reg(apic, LAPIC_DFR) | 0x0fffffff);
 	lapic_set_reg(apic, LAPIC_ESR, lapic_reg(apic, LAPIC_ESR) & 0xff);
-	lapic_set_reg(apic, LAPIC_ICR, lapic_reg(apic, LAPIC_ICR) & ICR_WRITABLE & ~BIT(12));
+	lapic_set_reg(apic, LAPIC_ICR, lapic_reg(apic, LAPIC_ICR) & ~BIT(12));
 	lapic_set_reg(apic, LAPIC_TDCR, lapic_reg(apic, LAPIC_TDCR) & 0xb);
 	for (offset = LAPIC_LVTT; offset <= LAPIC_LVTERR; offset += 16)
 		lapic_set_reg(apic, offset, lapic_reg(apic, offset) & lvt_writable(offset));
@@ -862,14 +862,15 @@ static void sanitise(struct lapic *apic)
  * @apic: the APIC
  * @s: the registers
  *
- * Return: 0, or -EINVAL where x2APIC mode is on and the ID is not the vCPU's.
+ * Return: 0, or -EINVAL where x2APIC mode is on, with 32-bit ids, and the ID is not the vCPU's.
  */
 int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s)
 {
 	u32 id = *(const u32 *)(s->regs + LAPIC_ID);
 	int isr;
 
-	if (lapic_x2apic(apic) && id != (apic->chip->x2apic_format ? apic->id : apic->id << 24))
+	/* The older format has room for 8 bits of it: what stands there is ignored. */
+	if (lapic_x2apic(apic) && apic->chip->x2apic_format && id != apic->id)
 		return -EINVAL;
 	lapic_timer_stop(apic);
 	memcpy(apic->regs, s->regs, sizeof(s->regs));

@@ -111,6 +111,15 @@ static void acknowledge(struct pic *p, unsigned int input)
 		p->irr &= ~BIT(input);
 }
 
+static void report_eois(struct irqchip *chip, u32 inputs)
+{
+	unsigned int i;
+
+	for (i = 0; READ_ONCE(chip->resampling) && inputs >> i; i++)
+		if (inputs & BIT(i))
+			chip->ops->eoi(chip, i);
+}
+
 /** pic_accept() - interrupt acknowledge: the vector. A request that has gone gives the spurious input 7. */
 u8 pic_accept(struct irqchip *chip)
 {
@@ -119,6 +128,7 @@ u8 pic_accept(struct irqchip *chip)
 	unsigned long flags;
 	int input, slave_input;
 	bool timer = false;
+	u32 eois = 0;
 	u8 vector;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
@@ -128,18 +138,22 @@ u8 pic_accept(struct irqchip *chip)
 	} else if (input == 2) {
 		acknowledge(master, 2);
 		slave_input = pending_input(slave, false);
-		if (slave_input >= 0)
+		if (slave_input >= 0) {
 			acknowledge(slave, slave_input);
+			eois = slave->auto_eoi ? BIT(slave_input + 8) : 0;
+		}
 		else
 			slave_input = 7;
 		vector = slave->irq_base + slave_input;
 	} else {
 		acknowledge(master, input);
+		eois = master->auto_eoi ? BIT(input) : 0;
 		vector = master->irq_base + input;
 		timer = input == 0;
 	}
 	update(pair);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	report_eois(chip, eois);
 	if (timer)
 		pit_irq_acked(chip);
 	return vector;
@@ -295,7 +309,6 @@ bool pic_port_write(struct irqchip *chip, u16 port, u8 val)
 	struct pic_pair *pair = chip->pic;
 	struct pic *p = by_port(pair, port);
 	unsigned long flags;
-	unsigned int i;
 	u32 eois = 0;
 
 	if (!p)
@@ -309,9 +322,7 @@ bool pic_port_write(struct irqchip *chip, u16 port, u8 val)
 		write_command(pair, p, val, &eois);
 	update(pair);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	for (i = 0; eois >> i; i++)
-		if (eois & BIT(i))
-			chip->ops->eoi(chip, i);
+	report_eois(chip, eois);
 	return true;
 }
 

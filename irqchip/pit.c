@@ -400,6 +400,22 @@ void pit_free(struct irqchip *chip)
 	kfree(pit);
 }
 
+/** pit_set_reinject() - KVM_REINJECT_CONTROL. 0, or -ENXIO without a PIT. */
+int pit_set_reinject(struct irqchip *chip, bool reinject)
+{
+	struct pit *pit = chip->pit;
+	unsigned long flags;
+
+	if (!pit)
+		return -ENXIO;
+	raw_spin_lock_irqsave(&pit->lock, flags);
+	pit->reinject = reinject;
+	pit->missed = 0;
+	pit->unacked = false;
+	raw_spin_unlock_irqrestore(&pit->lock, flags);
+	return 0;
+}
+
 /** pit_get_state() - KVM_GET_PIT2. 0, or -ENXIO without a PIT. */
 int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s)
 {

@@ -94,7 +94,7 @@ struct pic_pair *pic_alloc(struct irqchip *chip);
 int ioapic_set_irq(struct ioapic *io, unsigned int pin, int level);
 struct ioapic *ioapic_alloc(struct irqchip *chip);
 void ioapic_free(struct ioapic *io);
-void ioapic_eoi(struct irqchip *chip, struct lapic *apic, u8 vector);
+void ioapic_eoi(struct irqchip *chip, u8 vector, bool level);
 bool pic_port_read(struct irqchip *chip, u16 port, u8 *val);
 bool pic_port_write(struct irqchip *chip, u16 port, u8 val);
 void pic_get_state(struct irqchip *chip, unsigned int which, struct kvm_pic_state *s);

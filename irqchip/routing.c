@@ -61,6 +61,22 @@ int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi)
 	return lapic_deliver(chip, &msg) >= 0;
 }
 
+/** irqchip_feeds() - does @gsi drive this input (see IRQ_INPUT_IOAPIC)? The caller is in an RCU read section. */
+bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input)
+{
+	const struct irq_routing *table = rcu_dereference(chip->routing);
+	u8 type = input < IRQ_INPUT_IOAPIC ? ROUTE_PIC : ROUTE_IOAPIC;
+	u8 pin = input < IRQ_INPUT_IOAPIC ? input : input - IRQ_INPUT_IOAPIC;
+	unsigned int i;
+
+	if (gsi >= table->nr_gsis)
+		return false;
+	for (i = 0; i < MAX_PER_GSI; i++)
+		if (table->route[gsi][i].type == type && table->route[gsi][i].pin == pin)
+			return true;
+	return false;
+}
+
 /* A level of one source; the line is high while any source holds it. chip->lock held. */
 static int set_line(struct irqchip *chip, int source, u32 gsi, int level)
 {

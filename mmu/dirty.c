@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Dirty log. While a slot keeps one, its pages are mapped read-only first, 4 KiB each; the write
- * fault sets the page's bit and makes it writable. Reading the log takes both back.
+ * fault sets the page's bit and makes it writable. Clearing the log takes both back.
  *
  * A write is never lost: a vCPU that still has the page writable in its TLB writes before the flush
  * at the end, and so before userspace can act on the bit that was reported; any later write faults
@@ -14,21 +14,24 @@
 
 #define CHUNK_LONGS	(PAGE_SIZE / sizeof(long))
 
-/* Fetches and clears @n words of the bitmap from word @first. True if a flush is due. */
-static bool fetch_chunk(struct memory *mem, struct memslot *slot, unsigned long first,
-			unsigned long n, unsigned long *buf)
+/*
+ * Clears the pages of @mask in the log, which are a report to userspace or an answer to one, and takes their write permission:
+ * @n words from word @first. Bits set meanwhile stay. True if a flush is due.
+ */
+static bool clear_chunk(struct memory *mem, struct memslot *slot, unsigned long first,
+			unsigned long n, const unsigned long *mask)
 {
+	unsigned long i, bits, bit;
 	bool flush = false;
-	unsigned long i, bit;
 
 	for (i = 0; i < n; i++) {
-		buf[i] = 0;
-		if (!READ_ONCE(slot->dirty[first + i]))
+		if (!(mask[i] & READ_ONCE(slot->dirty[first + i])))
 			continue;
 		/* Per word, so that the lock is never held for long: 64 walks at most. */
 		spin_lock(&mem->npt_lock);
-		buf[i] = xchg(&slot->dirty[first + i], 0);
-		for_each_set_bit(bit, &buf[i], BITS_PER_LONG)
+		bits = mask[i] & atomic_long_fetch_andnot(mask[i],
+					(atomic_long_t *)&slot->dirty[first + i]);
+		for_each_set_bit(bit, &bits, BITS_PER_LONG)
 			flush |= npt_write_protect(mem, slot->base_gfn +
 						   (first + i) * BITS_PER_LONG + bit);
 		spin_unlock(&mem->npt_lock);
@@ -44,10 +47,11 @@ static void flush_log(struct memory *mem)
 	spin_unlock(&mem->npt_lock);
 }
 
-static int copy_log(struct memory *mem, struct memslot *slot, unsigned long __user *to,
-		    unsigned long *buf)
+/* The log to userspace, and what was told so is cleared, unless KVM_CLEAR_DIRTY_LOG is to do that. */
+static int get_log(struct memory *mem, struct memslot *slot, unsigned long __user *to,
+		   unsigned long *buf)
 {
-	unsigned long first, n, words = BITS_TO_LONGS(slot->npages);
+	unsigned long i, first, n, words = BITS_TO_LONGS(slot->npages);
 	bool flush = false;
 	int rc = 0;
 
@@ -56,9 +60,35 @@ static int copy_log(struct memory *mem, struct memslot *slot, unsigned long __us
 		return -EFAULT;
 	for (first = 0; first < words && !rc; first += n) {
 		n = min(words - first, CHUNK_LONGS);
-		flush |= fetch_chunk(mem, slot, first, n, buf);
+		for (i = 0; i < n; i++)
+			buf[i] = READ_ONCE(slot->dirty[first + i]);
 		if (copy_to_user(to + first, buf, n * sizeof(long)))
 			rc = -EFAULT;
+		else if (!mem->log_flags)
+			flush |= clear_chunk(mem, slot, first, n, buf);
+	}
+	if (flush)
+		flush_log(mem);
+	return rc;
+}
+
+/* What userspace names is cleared: @npages pages from @first_page, a multiple of 64. */
+static int clear_log(struct memory *mem, struct memslot *slot, u64 first_page, u64 npages,
+		     const unsigned long __user *from, unsigned long *buf)
+{
+	unsigned long done, n, words = BITS_TO_LONGS(npages);
+	bool flush = false;
+	int rc = 0;
+
+	if (first_page > slot->npages || npages > slot->npages - first_page ||
+	    (npages % BITS_PER_LONG && npages < slot->npages - first_page))
+		return -EINVAL;
+	for (done = 0; done < words && !rc; done += n) {
+		n = min(words - done, CHUNK_LONGS);
+		if (copy_from_user(buf, from + done, n * sizeof(long)))
+			rc = -EFAULT;
+		else
+			flush |= clear_chunk(mem, slot, first_page / BITS_PER_LONG + done, n, buf);
 	}
 	if (flush)
 		flush_log(mem);
@@ -66,31 +96,32 @@ static int copy_log(struct memory *mem, struct memslot *slot, unsigned long __us
 }
 
 /**
- * mem_get_dirty_log() - KVM_GET_DIRTY_LOG: the pages written since the last call
+ * mem_dirty_log() - KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG
  * @mem: guest memory
  * @slot_id: the slot
- * @user_bitmap: where to, one bit a page, in multiples of 8 bytes
+ * @bitmap: where to (or from), one bit a page, in multiples of 8 bytes
+ * @clear: NULL to get the log of all pages; or which to clear
  *
- * Return: 0, -EINVAL for a slot number out of range, -ENOENT for a slot that does not exist or
- * keeps no log, -EFAULT, -ENOMEM.
+ * Return: 0, -EINVAL for a slot number or pages out of range, -ENOENT for a slot that does not
+ * exist or keeps no log, -EFAULT, -ENOMEM.
  */
-int mem_get_dirty_log(struct memory *mem, u32 slot_id, void __user *user_bitmap)
+int mem_dirty_log(struct memory *mem, u32 slot_id, void __user *bitmap,
+		  const struct kvm_clear_dirty_log *clear)
 {
-	struct memslots *slots;
+	struct memslot *slot;
 	unsigned long *buf;
-	unsigned int i;
 	int rc = -ENOENT;
 
-	if (slot_id >= MEM_NR_SLOTS)
+	if (slot_id >= MEM_NR_SLOTS || (clear && clear->first_page % BITS_PER_LONG))
 		return -EINVAL;
 	buf = kmalloc(PAGE_SIZE, GFP_KERNEL_ACCOUNT);
 	if (!buf)
 		return -ENOMEM;
 	mutex_lock(&mem->slots_lock);
-	slots = mem_slots(mem);
-	for (i = 0; i < slots->nr; i++)
-		if (slots->slot[i]->id == slot_id && slots->slot[i]->dirty)
-			rc = copy_log(mem, slots->slot[i], user_bitmap, buf);
+	slot = xa_load(&mem->slot_ids, slot_id);
+	if (slot && slot->dirty)
+		rc = clear ? clear_log(mem, slot, clear->first_page, clear->num_pages, bitmap, buf) :
+			     get_log(mem, slot, bitmap, buf);
 	mutex_unlock(&mem->slots_lock);
 	kfree(buf);
 	return rc;

@@ -25,8 +25,9 @@
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/types.h>
+#include <linux/xarray.h>
 
-#define MEM_NR_SLOTS		1024	/* ids 0..1023; answered as KVM_CAP_NR_MEMSLOTS */
+#define MEM_NR_SLOTS		32764	/* answered as KVM_CAP_NR_MEMSLOTS */
 #define MEM_GPA_BITS_MAX	52
 #define MEM_MAX_PAGES		((1ULL << 31) - 1)	/* of one slot */
 #define NPT_SPARES		8
@@ -43,7 +44,6 @@ struct memslot {
 
 /* An immutable snapshot, sorted by base_gfn; replaced whole under slots_lock, read under SRCU. */
 struct memslots {
-	u64 generation;
 	unsigned int nr;
 	struct memslot *slot[];		/* sorted by base_gfn, no overlaps */
 };
@@ -69,6 +69,8 @@ struct memory {
 	struct memslots __rcu *slots;	/* written under slots_lock and npt_lock */
 	struct srcu_struct srcu;
 	struct mutex slots_lock;	/* one change of the slots, one reader of a dirty log */
+	struct xarray slot_ids;		/* Protected by: slots_lock; the slots by their ids */
+	u32 log_flags;			/* Protected by: slots_lock; KVM_DIRTY_LOG_* of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 
 	spinlock_t npt_lock;
 	u64 *root;			/* Protected by: npt_lock (the whole table is) */
@@ -87,9 +89,11 @@ void memory_destroy(struct memory *mem);
 /* KVM_SET_USER_MEMORY_REGION with the errno of api.rst. Sleeps; takes slots_lock. */
 int mem_set_region(struct memory *mem, const struct kvm_userspace_memory_region *r);
 
-/* KVM_GET_DIRTY_LOG for one slot: copies and clears the bitmap to @user_bitmap. Sleeps. */
-int mem_get_dirty_log(struct memory *mem, u32 slot_id, void __user *user_bitmap);
+/* KVM_GET_DIRTY_LOG of one slot, or with @clear KVM_CLEAR_DIRTY_LOG. Sleeps; takes slots_lock. */
+int mem_dirty_log(struct memory *mem, u32 slot_id, void __user *bitmap,
+		  const struct kvm_clear_dirty_log *clear);
 
+unsigned int mem_nr_slots(struct memory *mem);
 struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots, u64 gfn);
 
 /* The current snapshot: the caller holds the SRCU read lock, npt_lock or slots_lock. */
@@ -161,6 +165,7 @@ enum npt_result {
  */
 enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error);
 enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error);
+int mem_prefault(struct memory *mem, u64 gpa);
 
 /*
  * Copies to and from guest-physical memory, in the context of mem->mm with the SRCU read lock held.

@@ -614,6 +614,31 @@ enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error)
 	return rc == -EFAULT ? NPT_EFAULT : NPT_RETRY;
 }
 
+/**
+ * mem_prefault() - maps a page as a read of the guest would. Sleeps.
+ * @mem: guest memory
+ * @gpa: its address
+ *
+ * Return: 0, -ENOENT outside of all slots, -EINTR (a signal is pending), -EFAULT, -ENOMEM.
+ */
+int mem_prefault(struct memory *mem, u64 gpa)
+{
+	enum npt_result r;
+	int idx;
+
+	do {
+		if (signal_pending(current))
+			return -EINTR;
+		idx = srcu_read_lock(&mem->srcu);
+		r = npt_fault(mem, gpa, 0);
+		srcu_read_unlock(&mem->srcu, idx);
+		cond_resched();
+	} while (r == NPT_RETRY);
+	if (r == NPT_MMIO)
+		return -ENOENT;
+	return r == NPT_OK ? 0 : r == NPT_ENOMEM ? -ENOMEM : -EFAULT;
+}
+
 /* --- Life --- */
 
 int npt_init(struct memory *mem)

@@ -44,6 +44,16 @@ struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots
 	return NULL;
 }
 
+/** mem_nr_slots() - how many slots there are now */
+unsigned int mem_nr_slots(struct memory *mem)
+{
+	int idx = srcu_read_lock(&mem->srcu);
+	unsigned int nr = mem_slots(mem)->nr;
+
+	srcu_read_unlock(&mem->srcu, idx);
+	return nr;
+}
+
 static struct memslots *slots_alloc(unsigned int nr)
 {
 	struct memslots *slots = kvzalloc(struct_size(slots, slot, nr), GFP_KERNEL_ACCOUNT);
@@ -94,33 +104,25 @@ static int region_check(const struct memory *mem, const struct kvm_userspace_mem
 	return 0;
 }
 
-static struct memslot *slot_by_id(const struct memslots *slots, u32 id)
+/* Where the first slot is that ends behind @gfn. */
+static unsigned int slots_find(const struct memslots *slots, u64 gfn)
 {
-	unsigned int i;
+	unsigned int lo = 0, hi = slots->nr;
 
-	for (i = 0; i < slots->nr; i++)
-		if (slots->slot[i]->id == id)
-			return slots->slot[i];
-	return NULL;
-}
+	while (lo < hi) {
+		unsigned int mid = (lo + hi) / 2;
 
-static bool slots_overlap(const struct memslots *slots, const struct memslot *new)
-{
-	unsigned int i;
-
-	for (i = 0; i < slots->nr; i++) {
-		const struct memslot *s = slots->slot[i];
-
-		if (s->id != new->id && s->base_gfn < new->base_gfn + new->npages &&
-		    new->base_gfn < s->base_gfn + s->npages)
-			return true;
+		if (slots->slot[mid]->base_gfn + slots->slot[mid]->npages <= gfn)
+			lo = mid + 1;
+		else
+			hi = mid;
 	}
-	return false;
+	return lo;
 }
 
 /* A slot as @r wants it. Takes over the dirty bitmap of @old if both keep a log. */
 static struct memslot *slot_alloc(const struct kvm_userspace_memory_region *r,
-				  const struct memslot *old)
+				  const struct memslot *old, u32 log_flags)
 {
 	struct memslot *slot = kzalloc(sizeof(*slot), GFP_KERNEL_ACCOUNT);
 
@@ -133,41 +135,46 @@ static struct memslot *slot_alloc(const struct kvm_userspace_memory_region *r,
 	slot->flags = r->flags;
 	if (!(r->flags & KVM_MEM_LOG_DIRTY_PAGES))
 		return slot;
-	if (old && old->dirty)
+	if (old && old->dirty) {
 		slot->dirty = old->dirty;
-	else
-		slot->dirty = kvcalloc(BITS_TO_LONGS(slot->npages), sizeof(long),
-				       GFP_KERNEL_ACCOUNT);
+		return slot;
+	}
+	slot->dirty = kvcalloc(BITS_TO_LONGS(slot->npages), sizeof(long), GFP_KERNEL_ACCOUNT);
 	if (!slot->dirty) {
 		kfree(slot);
 		return NULL;
 	}
+	if (log_flags & KVM_DIRTY_LOG_INITIALLY_SET)
+		bitmap_set(slot->dirty, 0, slot->npages);
 	return slot;
 }
 
-/* The array @cur without @old and with @new, either of which may be NULL. */
+/* The array @cur without @old and with @new, either of which may be NULL. -EEXIST: @new overlaps another slot, -ENOMEM. */
 static struct memslots *slots_replace(const struct memslots *cur, const struct memslot *old,
 				      struct memslot *new)
 {
 	struct memslots *slots = slots_alloc(cur->nr - !!old + !!new);
-	unsigned int i, n = 0;
+	unsigned int at, nr = cur->nr;
 
 	if (!slots)
-		return NULL;
-	slots->generation = cur->generation + 1;
-	for (i = 0; i < cur->nr; i++) {
-		struct memslot *s = cur->slot[i];
-
-		if (s == old)
-			continue;
-		if (new && new->base_gfn < s->base_gfn) {
-			slots->slot[n++] = new;
-			new = NULL;
-		}
-		slots->slot[n++] = s;
+		return ERR_PTR(-ENOMEM);
+	memcpy(slots->slot, cur->slot, min(nr, slots->nr) * sizeof(cur->slot[0]));
+	if (old) {
+		at = slots_find(cur, old->base_gfn);
+		nr--;
+		memcpy(&slots->slot[at], &cur->slot[at + 1], (nr - at) * sizeof(cur->slot[0]));
 	}
-	if (new)
-		slots->slot[n++] = new;
+	if (!new)
+		return slots;
+	slots->nr = nr;
+	at = slots_find(slots, new->base_gfn);
+	if (at < nr && slots->slot[at]->base_gfn < new->base_gfn + new->npages) {
+		kvfree(slots);
+		return ERR_PTR(-EEXIST);
+	}
+	memmove(&slots->slot[at + 1], &slots->slot[at], (nr - at) * sizeof(cur->slot[0]));
+	slots->slot[at] = new;
+	slots->nr = nr + 1;
 	return slots;
 }
 
@@ -205,7 +212,7 @@ static int region_compare(const struct memslot *old, const struct kvm_userspace_
 static int mem_set_region_locked(struct memory *mem, const struct kvm_userspace_memory_region *r)
 {
 	struct memslots *cur = mem_slots(mem), *slots;
-	struct memslot *old = slot_by_id(cur, r->slot), *new = NULL;
+	struct memslot *old = xa_load(&mem->slot_ids, r->slot), *new = NULL;
 	int rc;
 
 	if (!r->memory_size && !old)
@@ -216,17 +223,19 @@ static int mem_set_region_locked(struct memory *mem, const struct kvm_userspace_
 			if (rc)
 				return rc < 0 ? rc : 0;
 		}
-		new = slot_alloc(r, old);
+		new = slot_alloc(r, old, mem->log_flags);
 		if (!new)
 			return -ENOMEM;
 	}
-	rc = -EEXIST;
-	if (new && slots_overlap(cur, new))
-		goto fail;
-	rc = -ENOMEM;
 	slots = slots_replace(cur, old, new);
-	if (!slots)
+	rc = PTR_ERR_OR_ZERO(slots);
+	if (rc)
 		goto fail;
+	rc = xa_err(xa_store(&mem->slot_ids, r->slot, new, GFP_KERNEL_ACCOUNT));
+	if (rc) {
+		kvfree(slots);
+		goto fail;
+	}
 
 	slots_publish(mem, cur, slots, old);
 	if (old && new && old->dirty == new->dirty)
@@ -276,6 +285,7 @@ int memory_init(struct memory *mem, const struct memory_ops *ops)
 	mem->ops = ops;
 	mem->mm = current->mm;
 	mutex_init(&mem->slots_lock);
+	xa_init(&mem->slot_ids);
 	slots = slots_alloc(0);
 	if (!slots)
 		return -ENOMEM;
@@ -318,6 +328,7 @@ void memory_destroy(struct memory *mem)
 	for (i = 0; i < slots->nr; i++)
 		slot_free(slots->slot[i]);
 	kvfree(slots);
+	xa_destroy(&mem->slot_ids);
 	RCU_INIT_POINTER(mem->slots, NULL);
 	cleanup_srcu_struct(&mem->srcu);
 	mutex_destroy(&mem->slots_lock);

@@ -8,6 +8,7 @@
  * after it has retired, so it is never run twice past a side effect.
  */
 #include "svm/io.h"
+#include "uapi/svm.h"
 
 #define NPF_PRESENT	BIT_ULL(0)
 #define NPF_WRITE	BIT_ULL(1)
@@ -607,6 +608,16 @@ enum vcpu_next mmio_complete(struct vcpu *v)
 
 /* --- #NPF --- */
 
+/* Userspace does not back this page (KVM_CAP_MEMORY_FAULT_INFO): KVM_RUN fails, and kvm_run says where. */
+static enum vcpu_next exit_memory_fault(struct vcpu *v, u64 gpa)
+{
+	struct svm_memory_fault *fault = (void *)v->run->padding;
+
+	v->run->exit_reason = KVM_EXIT_MEMORY_FAULT;
+	*fault = (struct svm_memory_fault) { .gpa = gpa & PAGE_MASK, .size = PAGE_SIZE };
+	return vcpu_fail(v, -EFAULT);
+}
+
 /**
  * exit_npf() - nested page fault at EXITINFO2 with the error code in EXITINFO1 (APM vol. 2, 15.25.6).
  * @v: the vCPU
@@ -644,6 +655,6 @@ enum vcpu_next exit_npf(struct vcpu *v)
 	case NPT_EXEC_MMIO:
 		return exit_internal_error(v);
 	default:
-		return vcpu_fail(v, -EFAULT);
+		return exit_memory_fault(v, gpa);
 	}
 }

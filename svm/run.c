@@ -279,6 +279,7 @@ static void block(struct vcpu *v)
 		cpu_relax();
 		now = ktime_get_ns();
 	}
+	v->stat_sleeps++;
 	prepare_to_rcuwait(&v->wait);
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
@@ -360,6 +361,10 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 			v->run->exit_reason = KVM_EXIT_INTR;
 			return vcpu_fail(v, -EINTR);
 		}
+		if (unlikely(v->user_window) && user_can_inject(v)) {
+			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+			return NEXT_USER;
+		}
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			if (!halted(v)) {
 				/* An AP before its SIPI: say so after each wake-up, as KVM does. */
@@ -372,10 +377,6 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 				block(v);
 				continue;
 			}
-		}
-		if (v->user_window && user_can_inject(v)) {
-			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
-			return NEXT_USER;
 		}
 		next = run_once(v);
 		if (next == NEXT_USER || next == NEXT_ERROR)

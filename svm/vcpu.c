@@ -48,12 +48,11 @@ static void lapic_kick(struct lapic *apic)
 	vcpu_request(apic->vcpu, REQ_EVENT);
 }
 
-static void irqchip_eoi(struct irqchip *chip, u32 gsi)
+static void irqchip_eoi(struct irqchip *chip, u32 input)
 {
 	struct vm *vm = chip->vm;
 
-	if (vm->eoi)
-		vm->eoi(vm, gsi);
+	vm->eoi(vm, input);
 }
 
 static const struct irqchip_ops irqchip_ops = { .kick = lapic_kick, .eoi = irqchip_eoi };

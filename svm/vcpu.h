@@ -20,6 +20,7 @@
 #include "svm/vmcb.h"
 
 #define VM_MAX_VCPUS		IRQCHIP_MAX_VCPUS
+#define VM_MAX_VCPU_IDS		4096
 #define VCPU_MAX_CPUID		256
 #define VCPU_PIO_PAGE_SIZE	PAGE_SIZE
 
@@ -146,7 +147,7 @@ struct vcpu {
 	void *pio_data;			/* page 1 of the mmap: port data */
 	bool sigset_active;
 	sigset_t sigset;
-	u64 stat_exits;
+	u64 stat_exits, stat_user_exits, stat_sleeps;
 };
 
 struct vm {
@@ -159,8 +160,8 @@ struct vm {
 	 */
 	bool (*ioevent_write)(struct vm *vm, bool port, u64 addr, unsigned int len,
 			      const void *data);
-	/* Set by vm/ with the first resampling irqfd: the guest has ended the level interrupt of a GSI. Any context. */
-	void (*eoi)(struct vm *vm, u32 gsi);
+	/* Set by vm/ before irqchip.resampling: as irqchip_ops.eoi. */
+	void (*eoi)(struct vm *vm, u32 input);
 
 	unsigned int nr_vcpus;		/* published with smp_store_release() after vcpus[] */
 	struct vcpu *vcpus[VM_MAX_VCPUS];

@@ -3,10 +3,11 @@
  * Coalesced MMIO and ports: guest writes to registered zones are put into a ring that userspace empties at the next exit
  * for another reason. One ring a VM, shown as page 2 of each vCPU's mmap.
  *
- * Userspace can write the ring's indices at any time. The kernel's producer index is kept apart and only stored to the page;
- * the consumer index is read once and compared, never used to address anything.
+ * Userspace can write the ring's indices at any time, and may set both before it lets a guest run. Each is read once, and an
+ * index out of range makes the ring full.
  */
 #include <linux/mm.h>
+#include <linux/nospec.h>
 #include <linux/rculist.h>
 #include <linux/slab.h>
 
@@ -43,15 +44,17 @@ static bool ring_add(struct machine *m, bool port, u64 addr, unsigned int len, c
 {
 	struct kvm_coalesced_mmio_ring *ring = page_address(m->ring_page);
 	struct kvm_coalesced_mmio *entry;
-	u32 next, first;
+	u32 first, last, next;
 	bool room;
 
 	spin_lock(&m->ring_lock);
-	next = (m->ring_last + 1) % KVM_COALESCED_MMIO_MAX;
+	last = READ_ONCE(ring->last);
+	next = (last + 1) % KVM_COALESCED_MMIO_MAX;
 	first = READ_ONCE(ring->first);
-	room = first < KVM_COALESCED_MMIO_MAX && first != next;
+	room = last < KVM_COALESCED_MMIO_MAX && first < KVM_COALESCED_MMIO_MAX && first != next;
 	if (room) {
-		entry = &ring->coalesced_mmio[m->ring_last];
+		last = array_index_nospec(last, KVM_COALESCED_MMIO_MAX);
+		entry = &ring->coalesced_mmio[last];
 		entry->phys_addr = addr;
 		entry->len = len;
 		entry->pio = port;
@@ -59,7 +62,6 @@ static bool ring_add(struct machine *m, bool port, u64 addr, unsigned int len, c
 		memcpy(entry->data, data, len);
 		/* The entry before the index that makes it visible; pairs with the barrier in userspace. */
 		smp_store_release(&ring->last, next);
-		m->ring_last = next;
 	}
 	spin_unlock(&m->ring_lock);
 	return room;

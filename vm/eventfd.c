@@ -178,6 +178,8 @@ struct irqfd {
 	struct list_head list;
 	struct vm *vm;
 	struct eventfd_ctx *ctx;
+	struct eventfd_ctx *resample;	/* to be told of the EOI, which ends the line's level; NULL: pulsed */
+	struct list_head resamplers;	/* in machine.resamplers */
 	u32 gsi;
 	bool dead;		/* the last fd of the eventfd was closed: reaped later */
 	wait_queue_entry_t wait;
@@ -186,8 +188,30 @@ struct irqfd {
 
 static void irqfd_inject(struct irqfd *f)
 {
-	irqchip_set_irq(&f->vm->irqchip, IRQ_SOURCE_USER, f->gsi, 1);
-	irqchip_set_irq(&f->vm->irqchip, IRQ_SOURCE_USER, f->gsi, 0);
+	struct irqchip *chip = &f->vm->irqchip;
+
+	irqchip_set_irq(chip, f->resample ? IRQ_SOURCE_RESAMPLE : IRQ_SOURCE_USER, f->gsi, 1);
+	if (!f->resample)
+		irqchip_set_irq(chip, IRQ_SOURCE_USER, f->gsi, 0);
+}
+
+/*
+ * vm->eoi: the lines that resampling irqfds hold there go down, then their owners are told. All lines first, as an owner may
+ * raise its own again at once.
+ */
+static void irqfd_eoi(struct vm *vm, u32 input)
+{
+	struct machine *m = to_machine(vm);
+	struct irqfd *f;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(f, &m->resamplers, resamplers)
+		if (irqchip_feeds(&vm->irqchip, f->gsi, input))
+			irqchip_set_irq(&vm->irqchip, IRQ_SOURCE_RESAMPLE, f->gsi, 0);
+	list_for_each_entry_rcu(f, &m->resamplers, resamplers)
+		if (irqchip_feeds(&vm->irqchip, f->gsi, input))
+			compat_eventfd_signal(f->resample);
+	rcu_read_unlock();
 }
 
 /* The eventfd was signalled or closed. Called with its wait queue's lock held and interrupts off. */
@@ -213,6 +237,20 @@ static void irqfd_queue(struct file *file, wait_queue_head_t *head, poll_table *
 	add_wait_queue(head, &f->wait);
 }
 
+/* The line goes down with the last that could hold it. */
+static void resampler_free(struct machine *m, struct irqfd *f)
+{
+	struct irqfd *other;
+
+	list_del_rcu(&f->resamplers);
+	synchronize_rcu_expedited();	/* irqfd_eoi() */
+	eventfd_ctx_put(f->resample);
+	list_for_each_entry(other, &m->resamplers, resamplers)
+		if (other->gsi == f->gsi)
+			return;
+	irqchip_set_irq(&m->vm.irqchip, IRQ_SOURCE_RESAMPLE, f->gsi, 0);
+}
+
 static void irqfd_free(struct machine *m, struct irqfd *f)
 {
 	u64 count;
@@ -221,6 +259,8 @@ static void irqfd_free(struct machine *m, struct irqfd *f)
 	eventfd_ctx_remove_wait_queue(f->ctx, &f->wait, &count);
 	list_del(&f->list);
 	m->nr_irqfds--;
+	if (f->resample)
+		resampler_free(m, f);
 	eventfd_ctx_put(f->ctx);
 	kfree(f);
 }
@@ -235,7 +275,8 @@ static void irqfds_reap(struct machine *m)
 	}
 }
 
-static int irqfd_assign(struct machine *m, struct file *file, struct eventfd_ctx *ctx, u32 gsi)
+static int irqfd_assign(struct machine *m, struct file *file, struct eventfd_ctx *ctx,
+			const struct kvm_irqfd *args)
 {
 	struct irqfd *f;
 
@@ -250,7 +291,20 @@ static int irqfd_assign(struct machine *m, struct file *file, struct eventfd_ctx
 		return -ENOMEM;
 	f->vm = &m->vm;
 	f->ctx = ctx;
-	f->gsi = gsi;
+	f->gsi = array_index_nospec(args->gsi, IRQCHIP_MAX_GSI);
+	if (args->flags & KVM_IRQFD_FLAG_RESAMPLE) {
+		f->resample = eventfd_ctx_fdget(args->resamplefd);
+		if (IS_ERR(f->resample)) {
+			int r = PTR_ERR(f->resample);
+
+			kfree(f);
+			return r;
+		}
+		list_add_tail_rcu(&f->resamplers, &m->resamplers);
+		WRITE_ONCE(m->vm.eoi, irqfd_eoi);
+		smp_wmb();	/* whoever sees the flag finds the function */
+		WRITE_ONCE(m->vm.irqchip.resampling, true);
+	}
 	init_waitqueue_func_entry(&f->wait, irqfd_wake);
 	init_poll_funcptr(&f->table, irqfd_queue);
 	list_add_tail(&f->list, &m->irqfds);
@@ -276,8 +330,8 @@ static void irqfd_deassign(struct machine *m, struct eventfd_ctx *ctx, u32 gsi)
  * @vm: the VM
  * @args: copied from userspace, unchecked
  *
- * Return: 0, -EINVAL (flags, GSI, no in-kernel irqchip, not an eventfd), -EBADF, -EBUSY (the eventfd is in use by another
- * irqfd of this VM), -ENOSPC, -ENOMEM.
+ * Return: 0, -EINVAL (flags, GSI, no in-kernel irqchip, or for resampling no PIC and IOAPIC there, not an eventfd), -EBADF,
+ * -EBUSY (the eventfd is in use by another irqfd of this VM), -ENOSPC, -ENOMEM.
  */
 int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args)
 {
@@ -286,8 +340,10 @@ int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args)
 	struct file *file;
 	int r = 0;
 
-	if (args->flags & ~(u32)KVM_IRQFD_FLAG_DEASSIGN || args->gsi >= IRQCHIP_MAX_GSI ||
-	    !irqchip_in_kernel(&vm->irqchip))
+	if (args->flags & ~(u32)(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) ||
+	    args->gsi >= IRQCHIP_MAX_GSI || !irqchip_in_kernel(&vm->irqchip))
+		return -EINVAL;
+	if (args->flags == KVM_IRQFD_FLAG_RESAMPLE && !irqchip_full(&vm->irqchip))
 		return -EINVAL;
 	file = eventfd_fget(args->fd);
 	if (IS_ERR(file))
@@ -302,8 +358,7 @@ int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args)
 		irqfd_deassign(m, ctx, args->gsi);
 		eventfd_ctx_put(ctx);
 	} else {
-		r = irqfd_assign(m, file, ctx,
-				 array_index_nospec(args->gsi, IRQCHIP_MAX_GSI));
+		r = irqfd_assign(m, file, ctx, args);
 		if (r)
 			eventfd_ctx_put(ctx);
 	}
@@ -320,6 +375,7 @@ void eventfd_init(struct machine *m)
 	INIT_LIST_HEAD(&m->port_events);
 	INIT_LIST_HEAD(&m->mmio_events);
 	INIT_LIST_HEAD(&m->irqfds);
+	INIT_LIST_HEAD(&m->resamplers);
 }
 
 static void io_events_free(struct list_head *events)

@@ -19,6 +19,7 @@
 #define MAX_MSRS		256	/* entries of KVM_GET_MSRS and KVM_SET_MSRS stay below */
 #define TSS_SIZE		(3 * PAGE_SIZE)
 #define IDENTITY_MAP_DEFAULT	0xfffbc000
+#define DIRTY_LOG_FLAGS		(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
 /* How the argument travels. <linux/kvm.h>'s own direction bits are not always true. */
 enum arg {
@@ -213,7 +214,14 @@ static long get_dirty_log(struct call *c)
 {
 	struct kvm_dirty_log *log = c->buf;
 
-	return mem_get_dirty_log(&c->vm->mem, log->slot, log->dirty_bitmap);
+	return mem_dirty_log(&c->vm->mem, log->slot, log->dirty_bitmap, NULL);
+}
+
+static long clear_dirty_log(struct call *c)
+{
+	struct kvm_clear_dirty_log *log = c->buf;
+
+	return mem_dirty_log(&c->vm->mem, log->slot, log->dirty_bitmap, log);
 }
 
 static long set_tss_addr(struct call *c)
@@ -238,7 +246,8 @@ static long set_boot_cpu_id(struct call *c)
 {
 	if (c->vm->nr_vcpus)
 		return -EBUSY;
-	if (c->arg >= VM_MAX_VCPUS)
+	if (c->arg >= VM_MAX_VCPU_IDS ||
+	    c->arg > (to_machine(c->vm)->max_vcpu_id ?: VM_MAX_VCPU_IDS))
 		return -EINVAL;
 	c->vm->bsp_id = c->arg;
 	c->vm->irqchip.bsp_id = c->arg;
@@ -336,6 +345,13 @@ static long set_pit2(struct call *c)
 	return pit_set_state(&c->vm->irqchip, c->buf);
 }
 
+static long reinject_control(struct call *c)
+{
+	const struct kvm_reinject_control *rc = c->buf;
+
+	return pit_set_reinject(&c->vm->irqchip, rc->pit_reinject);
+}
+
 static long get_clock(struct call *c)
 {
 	svm_get_clock(c->vm, c->buf);
@@ -396,8 +412,33 @@ static long unregister_coalesced(struct call *c)
 static long vm_enable_cap(struct call *c)
 {
 	const struct kvm_enable_cap *e = c->buf;
+	struct machine *m = to_machine(c->vm);
+	u64 arg = e->args[0];
 
-	return e->flags ? -EINVAL : svm_enable_cap(c->vm, e);
+	if (e->flags)
+		return -EINVAL;
+	switch (e->cap) {
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		if (arg & ~(u64)DIRTY_LOG_FLAGS || arg == KVM_DIRTY_LOG_INITIALLY_SET)
+			return -EINVAL;
+		mutex_lock(&c->vm->mem.slots_lock);
+		c->vm->mem.log_flags = arg;
+		mutex_unlock(&c->vm->mem.slots_lock);
+		return 0;
+	case KVM_CAP_MAX_VCPU_ID:	/* once */
+		if (arg > VM_MAX_VCPU_IDS || (arg && arg < c->vm->bsp_id) || c->vm->nr_vcpus ||
+		    (m->max_vcpu_id && m->max_vcpu_id != arg))
+			return -EINVAL;
+		m->max_vcpu_id = arg;
+		return 0;
+	default:
+		return svm_enable_cap(c->vm, e);
+	}
+}
+
+static long vm_stats(struct call *c)
+{
+	return stats_create_fd(c->vm, NULL);
 }
 
 static long set_msr_filter(struct call *c)
@@ -414,6 +455,7 @@ static const struct ioctl vm_ioctls[] = {
 	{ KVM_SET_USER_MEMORY_REGION, ARG_IN, LOCK_NONE, set_user_memory_region },
 	{ KVM_SET_USER_MEMORY_REGION2, ARG_IN, LOCK_NONE, set_user_memory_region2 },
 	{ KVM_GET_DIRTY_LOG, ARG_IN, LOCK_NONE, get_dirty_log },
+	{ KVM_CLEAR_DIRTY_LOG, ARG_IN, LOCK_NONE, clear_dirty_log },
 	{ KVM_SET_TSS_ADDR, ARG_VALUE, LOCK_VM, set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, ARG_IN, LOCK_VM, set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, ARG_VALUE, LOCK_VM, set_boot_cpu_id },
@@ -424,6 +466,7 @@ static const struct ioctl vm_ioctls[] = {
 	{ KVM_CREATE_PIT2, ARG_IN, LOCK_VM, create_pit2 },
 	{ KVM_GET_PIT2, ARG_OUT, LOCK_VM, get_pit2 },
 	{ KVM_SET_PIT2, ARG_IN, LOCK_VM, set_pit2 },
+	{ KVM_REINJECT_CONTROL, ARG_IN, LOCK_VM, reinject_control },
 	{ KVM_GET_CLOCK, ARG_OUT, LOCK_VM, get_clock },
 	{ KVM_SET_CLOCK, ARG_IN, LOCK_VM, set_clock },
 	{ KVM_SET_TSC_KHZ, ARG_VALUE, LOCK_VM, vm_set_tsc_khz },
@@ -434,6 +477,7 @@ static const struct ioctl vm_ioctls[] = {
 	{ KVM_UNREGISTER_COALESCED_MMIO, ARG_IN, LOCK_VM, unregister_coalesced },
 	{ KVM_ENABLE_CAP, ARG_IN, LOCK_VM, vm_enable_cap },
 	{ KVM_X86_SET_MSR_FILTER, ARG_IN, LOCK_VM, set_msr_filter },
+	{ KVM_GET_STATS_FD, ARG_NONE, LOCK_NONE, vm_stats },
 };
 
 /* --- vCPU --- */
@@ -684,7 +728,31 @@ static long set_nested_state(struct call *c)
 	       s->format != KVM_STATE_NESTED_FORMAT_SVM ? -EINVAL : 0;
 }
 
-/* KVM_RUN first: tables are searched in order. */
+static long vcpu_stats(struct call *c)
+{
+	return stats_create_fd(c->vm, c->vcpu);
+}
+
+/* Page by page as a read of the guest would; what is left is told. */
+static long pre_fault_memory(struct call *c)
+{
+	struct kvm_pre_fault_memory *p = c->buf;
+	u64 first = p->gpa;
+	int r = 0;
+
+	if (p->flags || !p->size || !PAGE_ALIGNED(p->gpa | p->size) || p->gpa + p->size < p->gpa)
+		return -EINVAL;
+	while (p->size) {
+		r = mem_prefault(&c->vm->mem, p->gpa);
+		if (r)
+			break;
+		p->gpa += PAGE_SIZE;
+		p->size -= PAGE_SIZE;
+	}
+	return p->gpa == first ? r : 0;
+}
+
+/* Tables are searched in order. */
 static const struct ioctl vcpu_ioctls[] = {
 	{ KVM_GET_REGS, ARG_OUT, LOCK_VCPU, get_regs },
 	{ KVM_SET_REGS, ARG_IN, LOCK_VCPU, set_regs },
@@ -727,6 +795,8 @@ static const struct ioctl vcpu_ioctls[] = {
 	{ KVM_SET_DEVICE_ATTR, ARG_IN, LOCK_VCPU, set_attr },
 	{ KVM_GET_NESTED_STATE, ARG_RAW, LOCK_VCPU, get_nested_state },
 	{ KVM_SET_NESTED_STATE, ARG_IN, LOCK_VCPU, set_nested_state },
+	{ KVM_GET_STATS_FD, ARG_NONE, LOCK_NONE, vcpu_stats },
+	{ KVM_PRE_FAULT_MEMORY, ARG_INOUT, LOCK_VCPU, pre_fault_memory },
 };
 
 /* --- dispatch --- */
@@ -849,6 +919,7 @@ long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		if (mutex_lock_killable(&v->mutex))
 			return -EINTR;
 		r = run(v);
+		v->stat_user_exits++;
 		mutex_unlock(&v->mutex);
 		return r;
 	}

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Counters that everyone may read: /sys/module/svm/parameters/{vms,vcpus,exits}. The first two are what exists now, the
- * last counts #VMEXITs since the module was loaded.
+ * last counts #VMEXITs since the module was loaded. And the statistics files of VMs and vCPUs (KVM_GET_STATS_FD).
  */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
 #include <linux/moduleparam.h>
+#include <linux/slab.h>
 #include <linux/sysfs.h>
 
 #include "vm/vm.h"
@@ -76,6 +79,136 @@ static int show_exits(char *buf, const struct kernel_param *kp)
 	mutex_unlock(&machines_lock);
 	return sysfs_emit(buf, "%llu\n", n);
 }
+
+/* --- statistics files --- */
+
+#define NAME_SIZE	48
+#define MAX_STATS	5
+
+#define COUNTER		(KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10)
+#define INSTANT		(KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_NONE | KVM_STATS_BASE_POW10)
+
+/* What a file shows. The VM is kept by a reference. */
+struct stats_file {
+	struct vm *vm;
+	struct vcpu *v;		/* NULL: the VM as a whole */
+};
+
+struct stat_desc {
+	struct kvm_stats_desc desc;
+	char name[NAME_SIZE];
+};
+
+static_assert(sizeof(struct stat_desc) == sizeof(struct kvm_stats_desc) + NAME_SIZE);
+
+/* All of a file. The number of statistics differs: @data begins right behind the last descriptor that is used. */
+struct stats_image {
+	struct kvm_stats_header header;
+	char id[NAME_SIZE];
+	struct stat_desc desc[MAX_STATS];
+	u64 data[MAX_STATS];
+};
+
+static void add_stat(struct stats_image *image, u64 *data, const char *name, u32 flags, u64 value)
+{
+	u32 n = image->header.num_desc++;
+	struct stat_desc *d = &image->desc[n];
+
+	d->desc.flags = flags;
+	d->desc.size = 1;
+	d->desc.offset = n * sizeof(u64);
+	strscpy(d->name, name, NAME_SIZE);
+	data[n] = value;
+}
+
+static ssize_t stats_read(struct file *file, char __user *user, size_t count, loff_t *pos)
+{
+	struct stats_file *f = file->private_data;
+	struct machine *m = to_machine(f->vm);
+	struct stats_image *image = kzalloc(sizeof(*image), GFP_KERNEL_ACCOUNT);
+	u64 data[MAX_STATS];
+	size_t size;
+	ssize_t r;
+	u32 n;
+
+	if (!image)
+		return -ENOMEM;
+	if (f->v) {
+		snprintf(image->id, NAME_SIZE, "svm-%d/vcpu-%u", m->pid, f->v->id);
+		add_stat(image, data, "exits", COUNTER, READ_ONCE(f->v->stat_exits));
+		add_stat(image, data, "user_exits", COUNTER, READ_ONCE(f->v->stat_user_exits));
+		add_stat(image, data, "halt_sleeps", COUNTER, READ_ONCE(f->v->stat_sleeps));
+	} else {
+		snprintf(image->id, NAME_SIZE, "svm-%d", m->pid);
+		add_stat(image, data, "exits", COUNTER, vm_exits(f->vm));
+		add_stat(image, data, "vcpus", INSTANT, READ_ONCE(f->vm->nr_vcpus));
+		add_stat(image, data, "memslots", INSTANT, mem_nr_slots(&f->vm->mem));
+		add_stat(image, data, "irqfds", INSTANT, READ_ONCE(m->nr_irqfds));
+		add_stat(image, data, "ioeventfds", INSTANT, READ_ONCE(m->nr_io_events));
+	}
+	n = image->header.num_desc;
+	size = offsetof(struct stats_image, desc[n]);
+	image->header.name_size = NAME_SIZE;
+	image->header.id_offset = offsetof(struct stats_image, id);
+	image->header.desc_offset = offsetof(struct stats_image, desc);
+	image->header.data_offset = size;
+	memcpy((char *)image + size, data, n * sizeof(u64));
+	r = simple_read_from_buffer(user, count, pos, image, size + n * sizeof(u64));
+	kfree(image);
+	return r;
+}
+
+static int stats_release(struct inode *inode, struct file *file)
+{
+	struct stats_file *f = file->private_data;
+
+	vm_put(f->vm);
+	kfree(f);
+	return 0;
+}
+
+static const struct file_operations stats_fops = {
+	.owner = THIS_MODULE,
+	.read = stats_read,
+	.release = stats_release,
+	.llseek = default_llseek,
+};
+
+/**
+ * stats_create_fd() - KVM_GET_STATS_FD. Sleeps.
+ * @vm: the VM
+ * @v: one of its vCPUs, or NULL for the VM itself
+ *
+ * Return: the new fd, -ENOMEM, -EMFILE, -ENFILE.
+ */
+int stats_create_fd(struct vm *vm, struct vcpu *v)
+{
+	struct stats_file *f;
+	struct file *file;
+	int fd;
+
+	f = kmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
+	if (!f)
+		return -ENOMEM;
+	*f = (struct stats_file) { .vm = vm, .v = v };
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		kfree(f);
+		return fd;
+	}
+	file = anon_inode_getfile(v ? "svm-vcpu-stats" : "svm-vm-stats", &stats_fops, f, O_RDONLY);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		kfree(f);
+		return PTR_ERR(file);
+	}
+	vm_get(vm);
+	file->f_mode |= FMODE_LSEEK | FMODE_PREAD;
+	fd_install(fd, file);
+	return fd;
+}
+
+/* --- module parameters --- */
 
 /* The kernel calls .set without a look where the parameter is given at load. */
 static int refuse(const char *val, const struct kernel_param *kp)

@@ -105,9 +105,9 @@ static const struct file_operations vcpu_fops = {
 
 static int vcpu_id_check(struct vm *vm, unsigned long id)
 {
-	unsigned int i;
+	unsigned int i, limit = to_machine(vm)->max_vcpu_id ?: VM_MAX_VCPU_IDS;
 
-	if (id >= VM_MAX_VCPUS || vm->nr_vcpus >= VM_MAX_VCPUS)
+	if (id >= limit || vm->nr_vcpus >= VM_MAX_VCPUS)
 		return -EINVAL;
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		if (vm->vcpus[i]->id == id)

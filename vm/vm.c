@@ -69,6 +69,7 @@ static struct vm *vm_create(void)
 	m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
 	if (!m)
 		return ERR_PTR(-ENOMEM);
+	m->pid = task_pid_nr(current);
 	mutex_init(&m->vm.lock);
 	kref_init(&m->vm.ref);
 	eventfd_init(m);

@@ -18,18 +18,20 @@
 struct machine {
 	struct vm vm;
 	struct list_head list;		/* Protected by: machines_lock (stats.c) */
+	pid_t pid;			/* of the creator, for the names of statistics */
+	unsigned int max_vcpu_id;	/* KVM_CAP_MAX_VCPU_ID; 0: not limited further */
 
 	/* eventfd.c. Changed with vm.lock held; the first two are read under mem.srcu */
 	struct list_head port_events;	/* struct io_event */
 	struct list_head mmio_events;
 	struct list_head irqfds;
+	struct list_head resamplers;	/* read under RCU */
 	unsigned int nr_io_events, nr_irqfds;
 
 	/* coalesced.c */
 	struct list_head zones;		/* changed with vm.lock held, read under mem.srcu */
 	unsigned int nr_zones;
 	spinlock_t ring_lock;
-	u32 ring_last;			/* Protected by: ring_lock. The page's own copy is never read */
 	struct page *ring_page;		/* page 2 of each vCPU's mmap */
 };
 
@@ -59,6 +61,7 @@ int cap_check(unsigned long cap);
 /* stats.c */
 void stats_add_vm(struct machine *m);
 void stats_del_vm(struct machine *m);
+int stats_create_fd(struct vm *vm, struct vcpu *v);
 
 /* eventfd.c, coalesced.c. The caller holds vm->lock. */
 int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args);
