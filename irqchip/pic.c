@@ -141,9 +141,9 @@ u8 pic_accept(struct irqchip *chip)
 		if (slave_input >= 0) {
 			acknowledge(slave, slave_input);
 			eois = slave->auto_eoi ? BIT(slave_input + 8) : 0;
-		}
-		else
+		} else {
 			slave_input = 7;
+		}
 		vector = slave->irq_base + slave_input;
 	} else {
 		acknowledge(master, input);

@@ -374,13 +374,12 @@ void events_inject(struct vcpu *v)
 	int vector;
 
 	v->check_events = false;
-	if (v->exception.injected || v->exception.pending) {
+	if (v->exception.injected || v->exception.pending)
 		inject_exception(v);
-	} else if (v->nmi_injected) {
+	else if (v->nmi_injected)
 		inject_nmi(v);
-	} else if (v->irq_injected) {
+	else if (v->irq_injected)
 		inject(v, v->irq_vector | (v->irq_soft ? EVENTINJ_TYPE_SOFT : EVENTINJ_TYPE_INTR), 0);
-	}
 	if (unlikely(v->guest_debug & KVM_GUESTDBG_BLOCKIRQ)) {
 		window_close(v);
 		sync_tpr(v);

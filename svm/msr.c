@@ -162,7 +162,7 @@ void tsc_aux_enter(struct vcpu *v)
 	local_irq_restore(flags);
 }
 
-/** tsc_aux_cpu_init() - SVM goes on on this CPU: note the host's value, which does not change. Interrupts are off. */
+/** tsc_aux_cpu_init() - this CPU gets SVM: note the host's value, which does not change. Interrupts are off. */
 void tsc_aux_cpu_init(void)
 {
 	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);

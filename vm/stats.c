@@ -94,12 +94,17 @@ struct stats_file {
 	struct vcpu *v;		/* NULL: the VM as a whole */
 };
 
+/* struct kvm_stats_desc, whose name has no length */
 struct stat_desc {
-	struct kvm_stats_desc desc;
+	u32 flags;
+	s16 exponent;
+	u16 size;
+	u32 offset;
+	u32 bucket_size;
 	char name[NAME_SIZE];
 };
 
-static_assert(sizeof(struct stat_desc) == sizeof(struct kvm_stats_desc) + NAME_SIZE);
+static_assert(offsetof(struct stat_desc, name) == offsetof(struct kvm_stats_desc, name));
 
 /* All of a file. The number of statistics differs: @data begins right behind the last descriptor that is used. */
 struct stats_image {
@@ -114,9 +119,9 @@ static void add_stat(struct stats_image *image, u64 *data, const char *name, u32
 	u32 n = image->header.num_desc++;
 	struct stat_desc *d = &image->desc[n];
 
-	d->desc.flags = flags;
-	d->desc.size = 1;
-	d->desc.offset = n * sizeof(u64);
+	d->flags = flags;
+	d->size = 1;
+	d->offset = n * sizeof(u64);
 	strscpy(d->name, name, NAME_SIZE);
 	data[n] = value;
 }
