@@ -433,10 +433,8 @@ int svm_vcpu_run(struct vcpu *v)
 	v->error = 0;
 	if (unlikely(v->mp_state == KVM_MP_STATE_UNINITIALIZED ||
 		     v->mp_state == KVM_MP_STATE_INIT_RECEIVED)) {
-		if (READ_ONCE(run->COMPAT_IMMEDIATE_EXIT)) {
-			run->exit_reason = KVM_EXIT_INTR;
+		if (READ_ONCE(run->COMPAT_IMMEDIATE_EXIT))
 			return -EINTR;
-		}
 		v->mp_state = KVM_MP_STATE_INIT_RECEIVED;
 		block(v);
 		vcpu_apic_events(v);
@@ -456,12 +454,8 @@ int svm_vcpu_run(struct vcpu *v)
 		srcu_read_unlock(&v->vm->mem.srcu, idx);
 	}
 	if (next == NEXT_GUEST || next == NEXT_OUTER) {
-		if (READ_ONCE(run->COMPAT_IMMEDIATE_EXIT)) {
-			run->exit_reason = KVM_EXIT_INTR;
-			next = vcpu_fail(v, -EINTR);
-		} else {
-			next = outer_loop(v);
-		}
+		/* The exit before stays readable: immediate_exit only completes it. */
+		next = READ_ONCE(run->COMPAT_IMMEDIATE_EXIT) ? vcpu_fail(v, -EINTR) : outer_loop(v);
 	}
 	if (unlikely(v->guest_debug & KVM_GUESTDBG_SINGLESTEP))
 		debug_step_end(v);

@@ -23,7 +23,7 @@ void vcpu_kick(struct vcpu *v);			/* any context */
 
 /*
  * KVM_RUN without the signal-mask handling: completes the userspace part of the last exit, then runs until the next one.
- * 0 with kvm_run filled, -EINTR (exit_reason KVM_EXIT_INTR), -EAGAIN, -EFAULT, -EIO, -ENOMEM.
+ * 0 with kvm_run filled, -EINTR (exit_reason KVM_EXIT_INTR; immediate_exit leaves it), -EAGAIN, -EFAULT, -EIO, -ENOMEM.
  */
 int svm_vcpu_run(struct vcpu *v);
 
@@ -53,6 +53,7 @@ int svm_get_feature_msr(u32 index, u64 *data);				/* 0 or -EINVAL */
 const u32 *svm_msr_list(unsigned int *nr);		/* KVM_GET_MSR_INDEX_LIST */
 const u32 *svm_feature_msr_list(unsigned int *nr);
 int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent); /* takes over e (kvmalloc) on 0 */
+void svm_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e);
 int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);	/* -E2BIG with *nent needed */
 int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i);
 int svm_nmi(struct vcpu *v);
