@@ -14,7 +14,7 @@
 				/* PSN, DS, ACPI, SS, HTT stay out */
 #define F1_ECX	(BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | \
 		 BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
-#define F1_ECX_ALWAYS (BIT(21) | BIT(24) | BIT(31))	/* x2APIC, TSC deadline: emulated; hypervisor */
+#define F1_ECX_ALWAYS (BIT(21) | BIT(31))	/* x2APIC: emulated; hypervisor */
 #define F7_EBX	(BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(16) | BIT(17) | \
 		 BIT(18) | BIT(19) | BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | \
 		 BIT(30) | BIT(31))
@@ -230,10 +230,14 @@ static void feature(struct vcpu *v, u32 word, unsigned int bit, u32 gf)
 		v->features |= gf;
 }
 
-/* CR4 bits that exist and need no feature, and those that come with one. */
+/*
+ * CR4 bits that exist and need no feature, and those that come with one. Before KVM_SET_CPUID2:
+ * all that the host has.
+ */
 static u64 cr4_allowed(struct vcpu *v)
 {
-	u32 c1 = word(v, 1, 0, 'c'), b7 = word(v, 7, 0, 'b'), c7 = word(v, 7, 0, 'c');
+	u32 any = v->cpuid ? 0 : ~0u;
+	u32 c1 = any | word(v, 1, 0, 'c'), b7 = any | word(v, 7, 0, 'b'), c7 = any | word(v, 7, 0, 'c');
 	u64 cr4 = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
 		  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 
@@ -287,31 +291,6 @@ void cpuid_update(struct vcpu *v)
 	v->xcr0_allowed |= XSTATE_X87;
 }
 
-/**
- * svm_set_cpuid() - KVM_SET_CPUID2. Takes over @e (kvmalloc'ed) when it returns 0.
- * @v: the vCPU
- * @e: the entries
- * @nent: their number
- *
- * Return: 0, or -EINVAL for address widths that can't be.
- */
-int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
-{
-	unsigned int i;
-
-	for (i = 0; i < nent; i++) {
-		u32 virt = (e[i].eax >> 8) & 0xff;
-
-		if (e[i].function == 0x80000008 && virt != 48 && virt != 57 && virt != 0)
-			return -EINVAL;
-	}
-	kvfree(v->cpuid);
-	v->cpuid = e;
-	v->cpuid_nent = nent;
-	cpuid_update(v);
-	return 0;
-}
-
 /* Bytes of the standard format for the components in xcr0. */
 static u32 xsave_size(struct vcpu *v, u64 xcr0)
 {
@@ -340,39 +319,78 @@ static u32 xsave_compact_size(struct vcpu *v, u64 xcr0)
 	return size;
 }
 
+/** svm_cpuid_registers() - in @e, what follows the vCPU's registers rather than userspace. */
+void svm_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e)
+{
+	if (e->function == 1) {
+		e->ecx &= ~BIT(27);
+		if (v->vmcb->save.cr4 & X86_CR4_OSXSAVE)
+			e->ecx |= BIT(27);
+		if (!(svm_apic_base(v) & MSR_IA32_APICBASE_ENABLE))
+			e->edx &= ~BIT(9);
+	} else if (e->function == 0xd && e->index == 0) {
+		e->ebx = xsave_size(v, v->xcr0);
+	} else if (e->function == 0xd && e->index == 1 && (e->eax & (BIT(1) | BIT(3)))) {
+		e->ebx = xsave_compact_size(v, v->xcr0);
+	}
+}
+
+static bool same_entry(struct vcpu *v, struct kvm_cpuid_entry2 a, struct kvm_cpuid_entry2 b)
+{
+	svm_cpuid_registers(v, &a);
+	svm_cpuid_registers(v, &b);
+	return !memcmp(&a, &b, sizeof(a));
+}
+
+/**
+ * svm_set_cpuid() - KVM_SET_CPUID2. Takes over @e (kvmalloc'ed) when it returns 0.
+ * @v: the vCPU
+ * @e: the entries
+ * @nent: their number
+ *
+ * Return: 0, or -EINVAL for address widths that can't be, and for any change once the vCPU has run.
+ */
+int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
+{
+	unsigned int i;
+
+	if (v->last_cpu >= 0 && nent != v->cpuid_nent)
+		return -EINVAL;
+	for (i = 0; i < nent; i++) {
+		u32 virt = (e[i].eax >> 8) & 0xff;
+
+		if (v->last_cpu >= 0 && !same_entry(v, e[i], v->cpuid[i]))
+			return -EINVAL;
+		if (e[i].function == 0x80000008 && virt != 48 && virt != 57 && virt != 0)
+			return -EINVAL;
+	}
+	kvfree(v->cpuid);
+	v->cpuid = e;
+	v->cpuid_nent = nent;
+	cpuid_update(v);
+	return 0;
+}
+
 /** exit_cpuid() - CPUID. Leaves that userspace did not give read as zero, as beyond the last one on AMD. */
 enum vcpu_next exit_cpuid(struct vcpu *v)
 {
-	u32 function = v->vmcb->save.rax, index = v->regs[REG_RCX];
-	const struct kvm_cpuid_entry2 *e;
+	const struct kvm_cpuid_entry2 *e = find(v, v->vmcb->save.rax, v->regs[REG_RCX]);
+	static const struct kvm_cpuid_entry2 none;
+	struct kvm_cpuid_entry2 seen;
 	enum vcpu_next next = insn_skip(v, 0xa20f, 2);
-	u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
 
 	if (next != NEXT_GUEST)
 		return next;
-	e = find(v, function, index);
-	if (e) {
-		eax = e->eax;
-		ebx = e->ebx;
-		ecx = e->ecx;
-		edx = e->edx;
+	if (!e) {
+		e = &none;
+	} else if (e->function == 1 || e->function == 0xd) {
+		seen = *e;
+		svm_cpuid_registers(v, &seen);
+		e = &seen;
 	}
-	/* What follows the vCPU's registers rather than userspace. */
-	if (function == 1) {
-		ecx &= ~BIT(27);
-		if (v->vmcb->save.cr4 & X86_CR4_OSXSAVE)
-			ecx |= BIT(27);
-		if (!(svm_apic_base(v) & MSR_IA32_APICBASE_ENABLE))
-			edx &= ~BIT(9);
-	} else if (function == 0xd && e) {
-		if (index == 0)
-			ebx = xsave_size(v, v->xcr0);
-		else if (index == 1 && (eax & (BIT(1) | BIT(3))))
-			ebx = xsave_compact_size(v, v->xcr0);
-	}
-	v->vmcb->save.rax = eax;
-	v->regs[REG_RBX] = ebx;
-	v->regs[REG_RCX] = ecx;
-	v->regs[REG_RDX] = edx;
+	v->vmcb->save.rax = e->eax;
+	v->regs[REG_RBX] = e->ebx;
+	v->regs[REG_RCX] = e->ecx;
+	v->regs[REG_RDX] = e->edx;
 	return NEXT_GUEST;
 }

@@ -593,16 +593,20 @@ static long get_cpuid2(struct call *c)
 {
 	struct kvm_cpuid2 __user *user = c->user;
 	struct vcpu *v = c->vcpu;
-	u32 nent;
+	u32 nent, i;
 
 	if (get_user(nent, &user->nent))
 		return -EFAULT;
 	if (nent < v->cpuid_nent)
 		return -E2BIG;
-	if (copy_to_user(user->entries, v->cpuid, v->cpuid_nent * sizeof(*v->cpuid)) ||
-	    put_user(v->cpuid_nent, &user->nent))
-		return -EFAULT;
-	return 0;
+	for (i = 0; i < v->cpuid_nent; i++) {
+		struct kvm_cpuid_entry2 e = v->cpuid[i];
+
+		svm_cpuid_registers(v, &e);
+		if (copy_to_user(&user->entries[i], &e, sizeof(e)))
+			return -EFAULT;
+	}
+	return put_user(i, &user->nent) ? -EFAULT : 0;
 }
 
 static long get_lapic(struct call *c)
