@@ -350,14 +350,21 @@ static void load_seg(struct emul_seg *e, const struct vmcb_seg *s)
 	e->base = s->base;
 }
 
+static void load_regs(struct vcpu *v)
+{
+	u64 *regs = v->io->emul.regs;
+
+	memcpy(regs, v->regs, sizeof(v->io->emul.regs));
+	regs[REG_RAX] = v->vmcb->save.rax;
+	regs[REG_RSP] = v->vmcb->save.rsp;
+}
+
 static void emul_load(struct vcpu *v)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
 	struct emul *e = &v->io->emul;
 
-	memcpy(e->regs, v->regs, sizeof(e->regs));
-	e->regs[REG_RAX] = s->rax;
-	e->regs[REG_RSP] = s->rsp;
+	load_regs(v);
 	e->rip = s->rip;
 	e->rflags = s->rflags;
 	e->mode = cpu_mode(v);
@@ -469,7 +476,9 @@ static enum vcpu_next emul_step(struct vcpu *v)
 			return mmio_to_user(v, io->reads[io->nr_reads].gpa,
 					    io->reads[io->nr_reads].len, 0, false);
 		}
-		return NEXT_USER;	/* INS: port_to_user() has filled kvm_run */
+		/* INS: port_to_user() has filled kvm_run. Userspace sees, and may change, how far it is. */
+		emul_store(v);
+		return NEXT_USER;
 	case EMUL_RETRY:
 		/* Iterations that retired count; what they posted leaves now. */
 		emul_store(v);
@@ -596,6 +605,7 @@ enum vcpu_next mmio_complete(struct vcpu *v)
 		break;
 	case IO_EMUL_PIO:
 		io->pio_ready = true;
+		load_regs(v);
 		break;
 	default:
 		break;
