@@ -852,9 +852,6 @@ static void sanitise(struct lapic *apic)
 		lapic_set_reg(apic, LAPIC_LDR, lapic_reg(apic, LAPIC_LDR) & 0xff000000);
 		lapic_set_reg(apic, LAPIC_ICR2, lapic_reg(apic, LAPIC_ICR2) & 0xff000000);
 	}
-	/* Vectors 0-15 can't be in service or requested. */
-	lapic_set_reg(apic, LAPIC_ISR, lapic_reg(apic, LAPIC_ISR) & ~0xffffu);
-	lapic_set_reg(apic, LAPIC_IRR, lapic_reg(apic, LAPIC_IRR) & ~0xffffu);
 }
 
 /**

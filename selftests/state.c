@@ -461,12 +461,14 @@ static void test_lapic_state(void)
 	*(u32 *)(in.regs + 0x320) = 0x20040;
 	*(u32 *)(in.regs + 0x80) = 0x30;
 	*(u32 *)(in.regs + 0x220) = 1 << 5; /* IRR: vector 0x45 */
+	*(u32 *)(in.regs + 0x200) = 0x44000; /* 14 as well, which is never delivered */
 	CHECK_OK(ioctl(vcpu->fd, KVM_SET_LAPIC, &in));
 	CHECK_OK(ioctl(vcpu->fd, KVM_GET_LAPIC, &out));
 	CHECK_EQ(*(u32 *)(out.regs + 0xf0), 0x1ff);
 	CHECK_EQ(*(u32 *)(out.regs + 0x320), 0x20040);
 	CHECK_EQ(*(u32 *)(out.regs + 0x80), 0x30);
 	CHECK_EQ(*(u32 *)(out.regs + 0x220), 1 << 5);
+	CHECK_EQ(*(u32 *)(out.regs + 0x200), 0x44000);
 	CHECK_ERR(ioctl(vcpu->fd, KVM_SET_LAPIC, NULL), EFAULT);
 }
 
