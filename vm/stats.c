@@ -139,12 +139,12 @@ static ssize_t stats_read(struct file *file, char __user *user, size_t count, lo
 	if (!image)
 		return -ENOMEM;
 	if (f->v) {
-		snprintf(image->id, NAME_SIZE, "svm-%d/vcpu-%u", m->pid, f->v->id);
+		snprintf(image->id, NAME_SIZE, "kvm-%d/vcpu-%u", m->pid, f->v->id);
 		add_stat(image, data, "exits", COUNTER, READ_ONCE(f->v->stat_exits));
 		add_stat(image, data, "user_exits", COUNTER, READ_ONCE(f->v->stat_user_exits));
 		add_stat(image, data, "halt_sleeps", COUNTER, READ_ONCE(f->v->stat_sleeps));
 	} else {
-		snprintf(image->id, NAME_SIZE, "svm-%d", m->pid);
+		snprintf(image->id, NAME_SIZE, "kvm-%d", m->pid);
 		add_stat(image, data, "exits", COUNTER, vm_exits(f->vm));
 		add_stat(image, data, "vcpus", INSTANT, READ_ONCE(f->vm->nr_vcpus));
 		add_stat(image, data, "memslots", INSTANT, mem_nr_slots(&f->vm->mem));
