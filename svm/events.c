@@ -99,6 +99,18 @@ void raise_db(struct vcpu *v, u64 dr6)
 
 /* --- after #VMEXIT --- */
 
+/** events_retract() - empty EVENTINJ and V_IRQ. What was put there but not entered with is still queued as injected. */
+void events_retract(struct vcpu *v)
+{
+	v->injecting = false;
+	v->vmcb->control.event_inj = 0;
+	if (v->virq) {
+		v->virq = false;
+		v->vmcb->control.int_ctl &= ~WINDOW_BITS;
+		vmcb_dirty(v, CLEAN_TPR);
+	}
+}
+
 /**
  * events_after_exit() - find out what became of the event that was being delivered.
  * @v: the vCPU
@@ -117,12 +129,14 @@ void events_after_exit(struct vcpu *v)
 	if (ours) {
 		v->exception.injected = false;
 		v->nmi_injected = false;
-		v->irq_injected = false;
-		v->injecting = false;
-		c->event_inj = 0;
+		/* What is still in V_IRQ was not taken. */
+		v->irq_injected = v->virq && (c->int_ctl & INT_CTL_V_IRQ);
+		events_retract(v);
 	}
-	if (!(info & EVENT_VALID))
+	if (!(info & EVENT_VALID)) {
+		v->check_events |= v->irq_injected;
 		return;
+	}
 	c->exit_int_info = 0;
 	v->check_events = true;
 	switch (info & EVENTINJ_TYPE_MASK) {
@@ -165,6 +179,55 @@ static void inject(struct vcpu *v, u32 event, u32 error_code)
 
 	c->event_inj = event | EVENT_VALID;
 	c->event_inj_err = error_code;
+	v->injecting = true;
+}
+
+static bool shadow(const struct vcpu *v)
+{
+	return v->vmcb->control.int_state & INT_STATE_SHADOW;
+}
+
+static void window_open(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	if (c->intercept_misc1 & INTERCEPT_VINTR)
+		return;
+	/* A virtual interrupt of the highest priority exits as soon as IF and the shadow permit one. */
+	c->int_ctl = (c->int_ctl & ~WINDOW_BITS) | WINDOW_BITS;
+	c->int_vector = 0;
+	c->intercept_misc1 |= INTERCEPT_VINTR;
+	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
+}
+
+static void window_close(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	if (!(c->intercept_misc1 & INTERCEPT_VINTR))
+		return;
+	c->int_ctl &= ~WINDOW_BITS;
+	c->intercept_misc1 &= ~INTERCEPT_VINTR;
+	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
+}
+
+/*
+ * An interrupt that the guest takes at once (IF=1, no shadow). Where V_IRQ is not needed as a window it goes there: EVENTINJ
+ * would do as well, but QEMU's TCG may deliver that twice (Documentation/errata.rst).
+ */
+static void inject_irq(struct vcpu *v, bool window)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	if (window || v->irq_soft || shadow(v) || !(v->vmcb->save.rflags & X86_EFLAGS_IF)) {
+		inject(v, v->irq_vector | (v->irq_soft ? EVENTINJ_TYPE_SOFT : EVENTINJ_TYPE_INTR), 0);
+		return;
+	}
+	window_close(v);
+	c->int_ctl |= WINDOW_BITS;
+	c->int_vector = v->irq_vector;
+	vmcb_dirty(v, CLEAN_TPR);
+	v->virq = true;
 	v->injecting = true;
 }
 
@@ -276,35 +339,6 @@ bool events_nmi_step(struct vcpu *v)
 	return true;
 }
 
-static void window_open(struct vcpu *v)
-{
-	struct vmcb_control *c = &v->vmcb->control;
-
-	if (c->intercept_misc1 & INTERCEPT_VINTR)
-		return;
-	/* A virtual interrupt of the highest priority exits as soon as IF and the shadow permit one. */
-	c->int_ctl = (c->int_ctl & ~WINDOW_BITS) | WINDOW_BITS;
-	c->int_vector = 0;
-	c->intercept_misc1 |= INTERCEPT_VINTR;
-	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
-}
-
-static void window_close(struct vcpu *v)
-{
-	struct vmcb_control *c = &v->vmcb->control;
-
-	if (!(c->intercept_misc1 & INTERCEPT_VINTR))
-		return;
-	c->int_ctl &= ~WINDOW_BITS;
-	c->intercept_misc1 &= ~INTERCEPT_VINTR;
-	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
-}
-
-static bool shadow(const struct vcpu *v)
-{
-	return v->vmcb->control.int_state & INT_STATE_SHADOW;
-}
-
 /** events_irq_allowed() - could an interrupt be delivered at the next VMRUN? */
 bool events_irq_allowed(struct vcpu *v)
 {
@@ -374,18 +408,20 @@ void events_inject(struct vcpu *v)
 	int vector;
 
 	v->check_events = false;
+	if (v->injecting)
+		events_retract(v);
 	if (v->exception.injected || v->exception.pending)
 		inject_exception(v);
 	else if (v->nmi_injected)
 		inject_nmi(v);
-	else if (v->irq_injected)
-		inject(v, v->irq_vector | (v->irq_soft ? EVENTINJ_TYPE_SOFT : EVENTINJ_TYPE_INTR), 0);
 	if (unlikely(v->guest_debug & KVM_GUESTDBG_BLOCKIRQ)) {
+		if (v->irq_injected && !v->injecting)
+			inject_irq(v, true);
 		window_close(v);
 		sync_tpr(v);
 		return;
 	}
-	if (v->nmi_pending && !v->injecting && !shadow(v) && !nmi_blocked(v)) {
+	if (v->nmi_pending && !v->injecting && !v->irq_injected && !shadow(v) && !nmi_blocked(v)) {
 		v->nmi_pending--;
 		inject_nmi(v);
 	}
@@ -397,21 +433,20 @@ void events_inject(struct vcpu *v)
 		window_open(v);
 
 	vector = irq_source(v, &from_pic);
-	if (vector >= 0) {
-		if (!v->injecting && events_irq_allowed(v)) {
-			if (from_pic)
-				vector = extint_accept(v);
-			else
-				lapic_accept(v->apic, vector);
-			v->irq_injected = true;
-			v->irq_soft = false;
-			v->irq_vector = vector;
-			inject(v, vector | EVENTINJ_TYPE_INTR, 0);
-			vector = irq_source(v, &from_pic);
-		}
-		if (vector >= 0)
-			window_open(v);
+	if (vector >= 0 && !v->injecting && events_irq_allowed(v)) {
+		if (from_pic)
+			vector = extint_accept(v);
+		else
+			lapic_accept(v->apic, vector);
+		v->irq_injected = true;
+		v->irq_soft = false;
+		v->irq_vector = vector;
+		vector = irq_source(v, &from_pic);
 	}
+	if (v->irq_injected && !v->injecting)
+		inject_irq(v, vector >= 0 || v->user_window || v->nmi_pending);
+	if (vector >= 0)
+		window_open(v);
 	if (vector < 0 && !v->user_window && !v->nmi_pending)
 		window_close(v);
 	else if (v->user_window)

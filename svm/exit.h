@@ -165,6 +165,7 @@ void raise_error(struct vcpu *v, u8 vector, u32 error_code);
 void raise_pf(struct vcpu *v, u32 error_code, u64 cr2);
 void raise_db(struct vcpu *v, u64 dr6);
 void events_after_exit(struct vcpu *v);
+void events_retract(struct vcpu *v);
 void events_inject(struct vcpu *v);
 bool events_pending(struct vcpu *v);		/* would HLT end? */
 bool events_irq_allowed(struct vcpu *v);	/* IF=1, no shadow, nothing being injected */

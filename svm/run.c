@@ -237,11 +237,9 @@ static enum vcpu_next stay(struct vcpu *v)
 		}
 		next = vcpu_handle_exit(v);
 	} while (next == NEXT_GUEST);
-	/* What was put into EVENTINJ but not entered with is still queued as injected. */
 	if (v->injecting) {
-		v->injecting = false;
+		events_retract(v);
 		v->check_events = true;
-		c->event_inj = 0;
 	}
 	stay_end(v);
 	return next;

@@ -180,6 +180,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 	msr_setup_vmcb(v);
 	v->vtpr = 0;
 	v->injecting = false;
+	v->virq = false;
 	memset(&v->exception, 0, sizeof(v->exception));
 	v->nmi_injected = false;
 	v->nmi_masked = false;

@@ -68,7 +68,8 @@ struct vcpu {
 
 	/* what the inner loop must look at before the next VMRUN */
 	bool check_events;		/* injection must be reconsidered (svm/events.c); each ioctl sets it */
-	bool injecting;			/* EVENTINJ was filled: look at the outcome */
+	bool injecting;			/* EVENTINJ or V_IRQ was filled: look at the outcome */
+	bool virq;			/* it was V_IRQ */
 	u8 vtpr;			/* V_TPR as of the last entry */
 	bool can_sleep;			/* the handler runs in the outer loop */
 	u64 xcr0;
