@@ -486,6 +486,286 @@ static void test_many_slots(void)
 		CHECK_OK(region(vm, max - 1 - i, 0, 0, 0, NULL));
 }
 
+/* KVM_CLEAR_DIRTY_LOG: which pages may be named; what is not named stays, what is written comes again. */
+#define LOG_PAGES 150
+
+static void guest_write(u64 page)
+{
+	for (;;) {
+		*(volatile u64 *)(GPA + page * PAGE) = page;
+		guest_sync(1);
+	}
+}
+
+static void test_clear_log(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	char *p = map_anon(HOST_HUGE);
+	u64 map[3], all[3] = { ~0ULL, ~0ULL, ~0ULL };
+	struct kvm_dirty_log get = { .slot = 5, .dirty_bitmap = map };
+	struct kvm_clear_dirty_log clear = { .slot = 5, .dirty_bitmap = all };
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		.args = { KVM_DIRTY_LOG_INITIALLY_SET },
+	};
+	static const struct {
+		u64 first, num;
+		int err;
+	} range[] = {
+		{ 1, 64, EINVAL },  { 0, 1, EINVAL },	 { 64, 1, EINVAL },
+		{ 0, 151, EINVAL }, { 128, 23, EINVAL }, { 192, 0, EINVAL },
+		{ 0, 0, 0 },	    { 0, 64, 0 },	 { 64, 86, 0 },
+		{ 128, 22, 0 },	    { 0, 150, 0 },	 { 1ULL << 58, 64, EINVAL },
+	};
+
+	CHECK_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL); /* goes with MANUAL_PROTECT only */
+	cap.args[0] = 4;
+	CHECK_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+	CHECK_OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	CHECK_OK(region(vm, 5, 0, GPA, LOG_PAGES * PAGE, p));
+	CHECK_ERR(ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear), ENOENT);
+	CHECK_OK(region(vm, 5, KVM_MEM_LOG_DIRTY_PAGES, GPA, LOG_PAGES * PAGE, p));
+	for (size_t i = 0; i < ARRAY_LEN(range); i++) {
+		clear.first_page = range[i].first;
+		clear.num_pages = range[i].num;
+		if (range[i].err)
+			CHECK_ERR(ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear), range[i].err);
+		else
+			CHECK_OK(ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear));
+	}
+	vcpu_set_guest(vcpu, guest_write, 3);
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	vcpu_set_guest(vcpu, guest_write, 149);
+	for (int i = 0; i < 3; i++) {
+		CHECK_EQ(vcpu_run_guest(vcpu), 1);
+		CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &get)); /* does not clear */
+		CHECK_EQ(map[0], 1 << 3);
+		CHECK_EQ(map[1], 0);
+		CHECK_EQ(map[2], 1 << 21);
+	}
+	clear.first_page = 128;
+	clear.num_pages = 22;
+	CHECK_OK(ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear));
+	CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &get));
+	CHECK(map[0] == 1 << 3 && !map[1] && !map[2]);
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &get));
+	CHECK(map[0] == 1 << 3 && !map[1] && map[2] == 1 << 21);
+	all[0] = ~(1ULL << 3);
+	clear.first_page = 0;
+	clear.num_pages = 150;
+	CHECK_OK(ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear)); /* all but page 3 */
+	CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &get));
+	CHECK(map[0] == 1 << 3 && !map[1] && !map[2]);
+	/* A log begins with every page in it, if wanted. */
+	cap.args[0] |= KVM_DIRTY_LOG_INITIALLY_SET;
+	CHECK_OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	CHECK_OK(region(vm, 5, 0, GPA, LOG_PAGES * PAGE, p));
+	CHECK_OK(region(vm, 5, KVM_MEM_LOG_DIRTY_PAGES, GPA, LOG_PAGES * PAGE, p));
+	CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &get));
+	CHECK(map[0] == ~0ULL && map[1] == ~0ULL && map[2] == (1 << 22) - 1);
+	all[0] = ~0ULL;
+	CHECK_OK(ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear));
+	CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &get));
+	CHECK(!map[0] && !map[1] && !map[2]);
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &get));
+	CHECK(!map[0] && !map[1] && map[2] == 1 << 21);
+}
+
+static void test_pre_fault(void)
+{
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	struct kvm_pre_fault_memory f;
+
+	if (!vm_has_cap(vm, KVM_CAP_PRE_FAULT_MEMORY))
+		ktap_skip("no KVM_CAP_PRE_FAULT_MEMORY");
+	CHECK_OK(region(vm, 0, 0, GPA, 16 * PAGE, map_anon(HOST_HUGE)));
+#define FAULT(g, s, fl) \
+	(f = (struct kvm_pre_fault_memory){ .gpa = (g), .size = (s), .flags = (fl) }, \
+	 ioctl(vcpu->fd, KVM_PRE_FAULT_MEMORY, &f))
+	CHECK_ERR(FAULT(GPA + 1, PAGE, 0), EINVAL);
+	CHECK_ERR(FAULT(GPA, PAGE - 1, 0), EINVAL);
+	CHECK_ERR(FAULT(GPA, 0, 0), EINVAL);
+	CHECK_ERR(FAULT(GPA, -GPA, 0), EINVAL);
+	CHECK_ERR(FAULT(GPA, PAGE, 1), EINVAL);
+	CHECK_ERR(FAULT(GPA - PAGE, PAGE, 0), ENOENT);
+	CHECK_ERR(FAULT(GPA + 16 * PAGE, PAGE, 0), ENOENT);
+	CHECK_OK(FAULT(GPA, 16 * PAGE, 0));
+	CHECK_EQ(f.size, 0);
+	CHECK_EQ(f.gpa, GPA + 16 * PAGE);
+	CHECK_OK(FAULT(GPA + 8 * PAGE, 16 * PAGE,
+		       0)); /* half of it is there: what is left is told */
+	CHECK_EQ(f.size, 8 * PAGE);
+	CHECK_EQ(f.gpa, GPA + 16 * PAGE);
+}
+
+/* --- newer forms of state --- */
+
+static void test_sregs2(void)
+{
+	struct vm *vm = vm_create_flat(4 << 20);
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	static const int modes[] = { MODE_REAL, MODE_PM32_PAGING, MODE_LONG };
+	struct kvm_sregs s;
+	struct kvm_sregs2 a, b;
+
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+		vcpu_set_mode(vcpu, modes[i], 0, VM_CODE_GPA);
+		vcpu_get_sregs(vcpu, &s);
+		memset(&a, 0x55, sizeof(a));
+		CHECK_OK(ioctl(vcpu->fd, KVM_GET_SREGS2, &a));
+		CHECK(!memcmp(&a, &s, offsetof(struct kvm_sregs, interrupt_bitmap)));
+		CHECK_EQ(a.flags, 0); /* no PDPTEs outside PAE paging */
+		CHECK_OK(ioctl(vcpu->fd, KVM_SET_SREGS2, &a));
+		CHECK_OK(ioctl(vcpu->fd, KVM_GET_SREGS2, &b));
+		CHECK(!memcmp(&a, &b, offsetof(struct kvm_sregs2, pdptrs)));
+		a.flags = 2;
+		CHECK_ERR(ioctl(vcpu->fd, KVM_SET_SREGS2, &a), EINVAL);
+		a.flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
+		CHECK_ERR(ioctl(vcpu->fd, KVM_SET_SREGS2, &a), EINVAL);
+	}
+	vcpu_set_mode(vcpu, MODE_PAE, 0, VM_CODE_GPA);
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_SREGS2, &a));
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_SREGS2, &a));
+}
+
+static void test_xsave2(void)
+{
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	u32 size = vm_has_cap(vm, KVM_CAP_XSAVE2);
+	struct kvm_xsave *a = calloc(1, sizeof(*a)), *b = calloc(1, size);
+
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_XSAVE, a));
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_XSAVE2, b));
+	CHECK(!memcmp(a, b, sizeof(*a)));
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_XSAVE, b));
+	CHECK_ERR(ioctl(vcpu->fd, KVM_GET_XSAVE2, NULL), EFAULT);
+}
+
+static void test_nested_state(void)
+{
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	static struct {
+		struct kvm_nested_state s;
+		char room[8192];
+	} n;
+	u32 size;
+
+	if (!vm_has_cap(vm, KVM_CAP_NESTED_STATE))
+		ktap_skip("no KVM_CAP_NESTED_STATE");
+	n.s.size = 8; /* of room: the size needed is told */
+	CHECK_ERR(ioctl(vcpu->fd, KVM_GET_NESTED_STATE, &n), E2BIG);
+	size = n.s.size;
+	CHECK(size >= sizeof(n.s) && (int)size <= vm_has_cap(vm, KVM_CAP_NESTED_STATE));
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_NESTED_STATE, &n));
+	CHECK_EQ(n.s.size, size);
+	CHECK_EQ(n.s.format, KVM_STATE_NESTED_FORMAT_SVM);
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_NESTED_STATE, &n));
+	n.s.flags = 1 << 14;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_SET_NESTED_STATE, &n), EINVAL);
+	n.s.flags = KVM_STATE_NESTED_GIF_SET;
+	n.s.format = KVM_STATE_NESTED_FORMAT_VMX;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_SET_NESTED_STATE, &n), EINVAL);
+	n.s.format = KVM_STATE_NESTED_FORMAT_SVM;
+	n.s.size = sizeof(n.s) - 1;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_SET_NESTED_STATE, &n), EINVAL);
+}
+
+/* Machine checks that userspace reports: corrected ones only fill their bank. */
+static void test_mce(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	int banks = vm_has_cap(vm, KVM_CAP_MCE);
+	struct kvm_x86_mce m = {
+		.status = 1ULL << 63 | 0x123, .addr = 0x4567, .misc = 0x89, .bank = 2
+	};
+	u64 cap, set;
+
+	CHECK_OK(ioctl(vm->dev, KVM_X86_GET_MCE_CAP_SUPPORTED, &cap));
+	set = cap & ~0xffULL;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &set), EINVAL);
+	set |= banks + 1;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &set), EINVAL);
+	set = 4 | 1ULL << 40;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &set), EINVAL);
+	set = (cap & ~0xffULL) | 4;
+	CHECK_OK(ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &set));
+	CHECK_EQ(vcpu_get_msr(vcpu, 0x179), 0x104); /* AMD's has nothing above MCG_CTL_P */
+	CHECK_OK(ioctl(vcpu->fd, KVM_X86_SET_MCE, &m));
+	CHECK_EQ(vcpu_get_msr(vcpu, 0x401 + 4 * 2), m.status);
+	CHECK_EQ(vcpu_get_msr(vcpu, 0x402 + 4 * 2), m.addr);
+	CHECK_EQ(vcpu_get_msr(vcpu, 0x403 + 4 * 2), m.misc);
+	m.status |= 0x400; /* one more before the first was seen: told by bit 62 */
+	CHECK_OK(ioctl(vcpu->fd, KVM_X86_SET_MCE, &m));
+	CHECK_EQ(vcpu_get_msr(vcpu, 0x401 + 4 * 2), m.status | 1ULL << 62);
+	m.bank = 4;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_X86_SET_MCE, &m), EINVAL);
+	m.bank = 1;
+	m.status &= ~(1ULL << 63);
+	CHECK_ERR(ioctl(vcpu->fd, KVM_X86_SET_MCE, &m), EINVAL);
+	vcpu_set_guest(vcpu, guest_nothing, 0);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+	/* Uncorrected, and the guest has no CR4.MCE: it shuts down. */
+	m.status = 1ULL << 63 | 1ULL << 61;
+	CHECK_OK(ioctl(vcpu->fd, KVM_X86_SET_MCE, &m));
+	vcpu_expect(vcpu, KVM_EXIT_SHUTDOWN);
+}
+
+/* KVM_VCPU_TSC_OFFSET: what the guest's TSC is ahead of the host's. */
+static void test_tsc_offset(void)
+{
+	struct vm *vm = vm_create();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	u64 offset = 0, before, after, step = 1ULL << 50;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (u64)&offset,
+	};
+
+	CHECK_OK(ioctl(vcpu->fd, KVM_HAS_DEVICE_ATTR, &attr));
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr));
+	before = vcpu_get_msr(vcpu, 0x10);
+	offset += step;
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr));
+	after = vcpu_get_msr(vcpu, 0x10);
+	CHECK(after - before >= step && after - before < step + (1ULL << 44));
+	before = offset;
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr));
+	CHECK_EQ(offset, before);
+	attr.addr = 8;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_GET_DEVICE_ATTR, &attr), EFAULT);
+	CHECK_ERR(ioctl(vcpu->fd, KVM_SET_DEVICE_ATTR, &attr), EFAULT);
+	attr.attr = 77;
+	CHECK_ERR(ioctl(vcpu->fd, KVM_HAS_DEVICE_ATTR, &attr), ENXIO);
+}
+
+/* The processor that KVM_SET_BOOT_CPU_ID names runs first, and says so in its APIC base. */
+static void test_boot_cpu(void)
+{
+	struct vm *vm = vm_create();
+	struct kvm_mp_state mp;
+	struct kvm_sregs s;
+
+	vm_irqchip(vm);
+	CHECK_OK(ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, 1));
+	for (u32 i = 0; i < 3; i++) {
+		struct vcpu *vcpu = vcpu_create(vm, i);
+
+		CHECK_OK(ioctl(vcpu->fd, KVM_GET_MP_STATE, &mp));
+		CHECK_EQ(mp.mp_state, i == 1 ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED);
+		vcpu_get_sregs(vcpu, &s);
+		CHECK_EQ(s.apic_base >> 8 & 1, i == 1);
+	}
+}
+
 /* --- statistics --- */
 
 static void check_stats(int fd)
@@ -651,6 +931,14 @@ static const struct ktap_test tests[] = {
 	{ "before_vcpus", test_before_vcpus, 0 },
 	{ "regions", test_regions, 0 },
 	{ "many_slots", test_many_slots, 90 },
+	{ "clear_log", test_clear_log, 0 },
+	{ "pre_fault", test_pre_fault, 0 },
+	{ "sregs2", test_sregs2, 0 },
+	{ "xsave2", test_xsave2, 0 },
+	{ "nested_state", test_nested_state, 0 },
+	{ "mce", test_mce, 0 },
+	{ "tsc_offset", test_tsc_offset, 0 },
+	{ "boot_cpu", test_boot_cpu, 0 },
 	{ "stats", test_stats, 0 },
 	{ "immediate_exit", test_immediate_exit, 0 },
 	{ "signal_mask_len", test_signal_mask_len, 0 },

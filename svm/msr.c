@@ -376,7 +376,7 @@ int svm_setup_mce(struct vcpu *v, u64 mcg_cap)
 
 	if (!banks || banks > MAX_MCE_BANKS || mcg_cap & ~(svm_mce_cap_supported() | 0xff))
 		return -EINVAL;
-	v->mcg_cap = mcg_cap;
+	v->mcg_cap = mcg_cap & 0x1ff;	/* AMD: reserved above MCG_CTL_P, whatever userspace knows */
 	if (mcg_cap & MCG_CTL_P)
 		v->mcg_ctl = ~0ull;
 	for (i = 0; i < banks; i++)
