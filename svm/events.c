@@ -395,6 +395,12 @@ static int irq_source(struct vcpu *v, bool *from_pic)
 	return lapic_pending(v->apic);
 }
 
+/** events_user_pic() - would an interrupt of userspace's PIC come in, were interrupts allowed? */
+bool events_user_pic(struct vcpu *v)
+{
+	return !v->apic || (!v->extint && lapic_accepts_pic(v->apic));
+}
+
 /**
  * events_inject() - choose the event for the next VMRUN, and open windows for the rest.
  * @v: the vCPU
@@ -404,7 +410,7 @@ static int irq_source(struct vcpu *v, bool *from_pic)
  */
 void events_inject(struct vcpu *v)
 {
-	bool from_pic;
+	bool from_pic, user_window;
 	int vector;
 
 	v->check_events = false;
@@ -432,6 +438,7 @@ void events_inject(struct vcpu *v)
 	if (unlikely(v->nmi_pending && !v->nmi_masked))
 		window_open(v);
 
+	user_window = v->user_window && events_user_pic(v);
 	vector = irq_source(v, &from_pic);
 	if (vector >= 0 && !v->injecting && events_irq_allowed(v)) {
 		if (from_pic)
@@ -444,12 +451,12 @@ void events_inject(struct vcpu *v)
 		vector = irq_source(v, &from_pic);
 	}
 	if (v->irq_injected && !v->injecting)
-		inject_irq(v, vector >= 0 || v->user_window || v->nmi_pending);
+		inject_irq(v, vector >= 0 || user_window || v->nmi_pending);
 	if (vector >= 0)
 		window_open(v);
-	if (vector < 0 && !v->user_window && !v->nmi_pending)
+	if (vector < 0 && !user_window && !v->nmi_pending)
 		window_close(v);
-	else if (v->user_window)
+	else if (user_window)
 		window_open(v);
 	sync_tpr(v);
 }

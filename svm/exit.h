@@ -169,6 +169,7 @@ void events_retract(struct vcpu *v);
 void events_inject(struct vcpu *v);
 bool events_pending(struct vcpu *v);		/* would HLT end? */
 bool events_irq_allowed(struct vcpu *v);	/* IF=1, no shadow, nothing being injected */
+bool events_user_pic(struct vcpu *v);
 bool events_nmi_masked(struct vcpu *v);
 void events_add_nmi(struct vcpu *v);
 enum vcpu_next exit_iret(struct vcpu *v);

@@ -324,7 +324,7 @@ static enum vcpu_next serve_requests(struct vcpu *v)
 /* Could userspace's PIC inject now? */
 static bool user_can_inject(struct vcpu *v)
 {
-	return events_irq_allowed(v) && (!v->apic || (!v->extint && lapic_accepts_pic(v->apic)));
+	return events_irq_allowed(v) && events_user_pic(v);
 }
 
 static enum vcpu_next run_once(struct vcpu *v)
