@@ -704,20 +704,22 @@ static void test_internal_error(void)
 {
 	static const u8 insn[] = { 0x66, 0x0f, 0xef, 0x00 };
 	struct vcpu *vcpu = start_guest(vm_create_image(), guest_undecodable, MMIO_GPA);
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = { 2 } };
 	struct kvm_run *run = vcpu->run;
 	struct kvm_regs regs;
 
+	CHECK_EQ(vm_has_cap(vcpu->vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE), 1);
+	CHECK_ERR(ioctl(vcpu->vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = 1;
+	CHECK_OK(ioctl(vcpu->vm->fd, KVM_ENABLE_CAP, &cap));
 	vcpu_expect(vcpu, KVM_EXIT_INTERNAL_ERROR);
 	CHECK_EQ(run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
 	vcpu_get_regs(vcpu, &regs);
 	CHECK_EQ(regs.rip, (u64)undecodable_insn);
-	CHECK(run->emulation_failure.ndata >= 1);
-	if (run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
-		CHECK(run->emulation_failure.insn_size >= sizeof(insn));
-		CHECK(!memcmp(run->emulation_failure.insn_bytes, insn, sizeof(insn)));
-	} else {
-		CHECK(vm_is_kvm());
-	}
+	CHECK(run->emulation_failure.ndata >= 3);
+	CHECK(run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+	CHECK(run->emulation_failure.insn_size >= sizeof(insn));
+	CHECK(!memcmp(run->emulation_failure.insn_bytes, insn, sizeof(insn)));
 	/* Userspace may step over it. */
 	regs.rip += sizeof(insn);
 	vcpu_set_regs(vcpu, &regs);

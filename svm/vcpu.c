@@ -218,6 +218,8 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 			return -EINVAL;
 		WRITE_ONCE(vm->msr_exits, arg);
 		return 0;
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		return arg == 1 ? 0 : -EINVAL;	/* it is never off */
 	case KVM_CAP_SPLIT_IRQCHIP:
 		if (arg > IRQCHIP_MAX_GSI)
 			return -EINVAL;

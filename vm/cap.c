@@ -47,6 +47,7 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_BINARY_STATS_FD, 1 },
 	{ KVM_CAP_IMMEDIATE_EXIT, 1 },
 	{ KVM_CAP_INTERNAL_ERROR_DATA, 1 },
+	{ KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1 },
 
 	/* memory */
 	{ KVM_CAP_USER_MEMORY, 1 },
