@@ -460,7 +460,7 @@ static void test_lapic_state(void)
 	*(u32 *)(in.regs + 0xf0) = 0x1ff;
 	*(u32 *)(in.regs + 0x320) = 0x20040;
 	*(u32 *)(in.regs + 0x80) = 0x30;
-	*(u32 *)(in.regs + 0x220) = 1 << 5; /* IRR: vector 0x45 */
+	*(u32 *)(in.regs + 0x220) = 1 << 5;  /* IRR: vector 0x45 */
 	*(u32 *)(in.regs + 0x200) = 0x44000; /* 14 as well, which is never delivered */
 	CHECK_OK(ioctl(vcpu->fd, KVM_SET_LAPIC, &in));
 	CHECK_OK(ioctl(vcpu->fd, KVM_GET_LAPIC, &out));
