@@ -129,15 +129,16 @@ void events_after_exit(struct vcpu *v)
 	if (ours) {
 		v->exception.injected = false;
 		v->nmi_injected = false;
-		/* What is still in V_IRQ was not taken. */
+		/* What is still in V_IRQ was not taken; TCG calls it an exception if its delivery was interrupted. */
 		v->irq_injected = v->virq && (c->int_ctl & INT_CTL_V_IRQ);
+		if (v->irq_injected && vector == v->irq_vector)
+			info = 0;
 		events_retract(v);
 	}
-	if (!(info & EVENT_VALID)) {
-		v->check_events |= v->irq_injected;
-		return;
-	}
+	v->check_events |= v->irq_injected;
 	c->exit_int_info = 0;
+	if (!(info & EVENT_VALID))
+		return;
 	v->check_events = true;
 	switch (info & EVENTINJ_TYPE_MASK) {
 	case EVENTINJ_TYPE_NMI:
