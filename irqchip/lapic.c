@@ -359,8 +359,8 @@ int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
 	/* De-assertion of INIT only set arbitration ids on processors of old. */
 	if (msg->mode == APIC_INIT && msg->trig_level && !msg->level)
 		return -1;
-	/* A processor by its number: no need to look at all. */
-	if (msg->shorthand == SHORTHAND_NONE && !msg->logical && msg->dest < nr) {
+	/* A processor by its number: no need to look at all. 255 may be a broadcast. */
+	if (msg->shorthand == SHORTHAND_NONE && !msg->logical && msg->dest < min(nr, 0xffu)) {
 		apic = chip->lapics[array_index_nospec(msg->dest, IRQCHIP_MAX_VCPUS)];
 		if (apic->id == msg->dest && match(apic, msg))
 			return lapic_inject(apic, msg->mode, msg->vector, msg->trig_level);

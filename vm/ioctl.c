@@ -347,9 +347,11 @@ static long set_pit2(struct call *c)
 
 static long reinject_control(struct call *c)
 {
-	const struct kvm_reinject_control *rc = c->buf;
+	struct kvm_reinject_control rc;	/* whose size is not in the number */
 
-	return pit_set_reinject(&c->vm->irqchip, rc->pit_reinject);
+	if (copy_from_user(&rc, c->user, sizeof(rc)))
+		return -EFAULT;
+	return pit_set_reinject(&c->vm->irqchip, rc.pit_reinject);
 }
 
 static long get_clock(struct call *c)
@@ -466,7 +468,7 @@ static const struct ioctl vm_ioctls[] = {
 	{ KVM_CREATE_PIT2, ARG_IN, LOCK_VM, create_pit2 },
 	{ KVM_GET_PIT2, ARG_OUT, LOCK_VM, get_pit2 },
 	{ KVM_SET_PIT2, ARG_IN, LOCK_VM, set_pit2 },
-	{ KVM_REINJECT_CONTROL, ARG_IN, LOCK_VM, reinject_control },
+	{ KVM_REINJECT_CONTROL, ARG_RAW, LOCK_VM, reinject_control },
 	{ KVM_GET_CLOCK, ARG_OUT, LOCK_VM, get_clock },
 	{ KVM_SET_CLOCK, ARG_IN, LOCK_VM, set_clock },
 	{ KVM_SET_TSC_KHZ, ARG_VALUE, LOCK_VM, vm_set_tsc_khz },
