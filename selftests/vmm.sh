@@ -1,0 +1,262 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# vmm.sh [NAME...] - Debian's QEMU on /dev/svm, as people use it: disks, networks, interrupt controllers in the
+# kernel, in QEMU and in both, UEFI, PVH, snapshots, migration, reboots
+# Functions are called through point().
+# shellcheck disable=SC2317
+set -eu
+
+tests=${SVM_TESTS:-$(cd "$(dirname "$0")" && pwd)}
+top=$(cd "$tests/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+number=0 failed=0 wanted=" $* "
+
+if [ ! -r /run/rig/env ]; then
+	echo "1..0 # SKIP runs only in an L1 of the rig"
+	exit 4
+fi
+
+cat >"$work/init" <<'INIT'
+#!/bin/sh
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+while read -r module; do insmod "/modules/$module"; done </modules/order
+act=$(sed -n 's/.*act=\([a-z]*\).*/\1/p' /proc/cmdline)
+case $act in
+boot)	;;
+disk)	# Each half is made of the other's bytes, past the cache.
+	dd if=/dev/zero bs=1M count=8 2>/dev/null | tr '\0' 'x' | dd of=/dev/vda bs=1M oflag=direct 2>/dev/null
+	dd if=/dev/vda bs=1M count=8 iflag=direct 2>/dev/null | dd of=/dev/vda bs=1M seek=8 oflag=direct 2>/dev/null
+	sync
+	ip link set eth0 up
+	ip addr add 10.0.2.15/24 dev eth0
+	dd if=/dev/vda bs=1M count=16 2>/dev/null | nc -w 20 10.0.2.100 80
+	;;
+count)	# A window of memory is changed and summed up all the time.
+	dd if=/dev/urandom of=/run/a bs=1M count=24 2>/dev/null
+	sum=$(md5sum </run/a)
+	i=0
+	while [ $i -lt 100000 ]; do
+		cp /run/a /run/b
+		[ "$(md5sum </run/b)" = "$sum" ] || echo "GUEST BROKEN"
+		i=$((i + 1))
+		echo "GUEST count=$i"
+	done
+	;;
+again)	n=$(dd if=/dev/vda bs=1 count=2 2>/dev/null | tr -dc 0-9)
+	n=$((n + 1))
+	echo "GUEST life=$n"
+	printf '%02d' $n | dd of=/dev/vda bs=512 conv=sync,notrunc 2>/dev/null
+	sync
+	[ $n -ge 20 ] || reboot -f
+	;;
+esac
+echo "GUEST kernel=$(uname -r) cpus=$(nproc)"
+poweroff -f
+INIT
+
+result() {
+	number=$((number + 1))
+	if [ -z "$2" ]; then
+		echo "ok $number $1"
+	else
+		tr -d '\r' <"$work/out" | tail -n 25 | sed 's/^/# /'
+		echo "# $2"
+		echo "not ok $number $1"
+		failed=1
+	fi
+}
+
+said() {
+	grep -aq "$1" "$work/out"
+}
+
+# wait_for SECONDS PATTERN: until the guest says so
+wait_for() {
+	local end=$((SECONDS + $1))
+	until said "$2"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.2
+	done
+}
+
+# machine MACHINE CPUS ACT QEMU-ARG...: the options of all machines
+machine() {
+	local type=$1 cpus=$2 act=$3
+	shift 3
+	command=(qemu-system-x86_64 -nodefaults -no-user-config -display none
+		-machine "$type,accel=kvm" -cpu host -smp "$cpus" -m 320 -kernel "$kernel" -initrd "$work/initrd"
+		-append "console=ttyS0 quiet no_timer_check lpj=1000000 reboot=t panic=-1 act=$act" "$@")
+}
+
+# run NAME CPUS: to the end
+run() {
+	local status=0 why=''
+	timeout 200 "${command[@]}" -serial stdio >"$work/out" 2>&1 </dev/null || status=$?
+	said "GUEST kernel=$abi cpus=$2" || why="the guest did not come to its end (status $status)"
+	[ "$status" -eq 0 ] || why="status $status"
+	! said 'BUG:\|Oops\|Call Trace\|WARNING:' || why="the guest's kernel complains"
+	if [[ ${command[*]} == *act=disk* ]] && [ -z "$why" ]; then
+		tr '\0' x </dev/zero | head -c 16M | cmp -s - "$work/disk" || why="the disk has something else"
+		[ "$(cat "$work/sum" 2>/dev/null)" = "$(sha256sum <"$work/disk")" ] || why="the network brought something else"
+	fi
+	result "$1" "$why"
+}
+
+# disk NAME MACHINE CPUS BUS QEMU-ARG...
+disk() {
+	local name=$1 type=$2 cpus=$3 bus=$4
+	shift 4
+	rm -f "$work/sum"
+	head -c 16M /dev/zero >"$work/disk"
+	printf '#!/bin/sh\nsha256sum >%s.new\nmv %s.new %s\n' "$work/sum" "$work/sum" "$work/sum" >"$work/sink"
+	chmod +x "$work/sink"
+	machine "$type" "$cpus" disk -no-reboot -drive "if=none,id=d,format=raw,file=$work/disk" \
+		-device "virtio-blk-$bus,drive=d" \
+		-netdev "user,id=n,restrict=on,guestfwd=tcp:10.0.2.100:80-cmd:$work/sink" \
+		-device "virtio-net-$bus,netdev=n,romfile=" "$@"
+	[ "$bus" = pci ] || command=("${command[@]/,romfile=/}")
+	run "$name" "$cpus"
+}
+
+# start NAME QEMU-ARG...: in the background, with a monitor on pipes; "say" talks to it
+start() {
+	local name=$1
+	shift
+	mkfifo "$work/$name.in" "$work/$name.out" "$work/$name.tty"
+	"${command[@]}" "$@" -chardev "pipe,id=mon,path=$work/$name" -mon mon -serial stdio \
+		<>"$work/$name.tty" >>"$work/out" 2>&1 &
+	pid=$!
+	cat "$work/$name.out" >"$work/$name.log" &
+}
+
+say() {
+	echo "$2" >"$work/$1.in"
+}
+
+finish() {
+	local i
+	for ((i = 0; i < 100; i++)); do
+		kill -0 "$1" 2>/dev/null || break
+		sleep 0.1
+	done
+	kill -9 "$1" 2>/dev/null || :
+	wait "$1" 2>/dev/null || :
+}
+
+last_count() {
+	tr -d '\r' <"$work/out" | sed -n 's/^GUEST count=//p' | tail -n 1
+}
+
+snapshot() {
+	local why='' before after
+	: >"$work/out"
+	qemu-img create -q -f qcow2 "$work/vm.qcow2" 64M
+	machine q35 2 count -drive "if=none,id=d,file=$work/vm.qcow2" -device virtio-blk-pci,drive=d
+	start snap
+	if wait_for 120 'count=3'; then
+		say snap 'savevm here'
+		before=$(last_count)
+		wait_for 60 "count=$((before + 4))" || why="the guest did not go on after savevm"
+		: >"$work/out"
+		say snap 'loadvm here'
+		if wait_for 60 'GUEST count=[0-9]*.'; then
+			after=$(sed -n 's/.*GUEST count=\([0-9]*\).*/\1/p' "$work/out" | head -n 1)
+			[ "$after" -le $((before + 3)) ] || why="went on at $after, saved at $before"
+		else
+			why="the guest did not go on after loadvm"
+			tail -n 5 "$work/snap.log" | tr -d '\r' | sed 's/^/# /'
+		fi
+		! said BROKEN || why="its memory is not what it was"
+	else
+		why="the guest did not start to count"
+	fi
+	say snap quit
+	finish "$pid"
+	result savevm "$why"
+}
+
+migration() {
+	local why='' source target before
+	: >"$work/out"
+	machine q35 2 count
+	start src
+	source=$pid
+	start dst -incoming "unix:$work/migration"
+	target=$pid
+	if wait_for 120 'count=3'; then
+		say src 'migrate_set_parameter max-bandwidth 200M'
+		say src "migrate -d unix:$work/migration"
+		for ((i = 0; i < 120; i++)); do
+			say src 'info migrate'
+			sleep 0.5
+			! grep -aq 'Migration status: completed' "$work/src.log" || break
+		done
+		grep -aq 'Migration status: completed' "$work/src.log" || why="the migration did not end"
+		before=$(last_count)
+		say src quit
+		finish "$source"
+		wait_for 60 "count=$((before + 3))" || why="${why:-the guest did not go on}"
+		! said BROKEN || why="its memory is not what it was"
+	else
+		why="the guest did not start to count"
+	fi
+	kill "$source" 2>/dev/null || :
+	say dst quit
+	finish "$target"
+	result migration "$why"
+}
+
+reboots() {
+	head -c 1M /dev/zero >"$work/disk"
+	machine "$1" 2 again -drive "if=none,id=d,format=raw,file=$work/disk" -device "virtio-blk-$2,drive=d"
+	run reboots 2
+}
+
+ovmf() {
+	machine q35 2 boot -no-reboot -bios /usr/share/qemu/OVMF.fd
+	run ovmf 2
+}
+
+# The ELF in Debian's kernel image has the note that PVH wants.
+pvh() {
+	local offset
+	offset=$(grep -abo $'\xfd7zXZ' "$kernel" | head -n 1 | cut -d : -f 1)
+	tail -c +$((offset + 1)) "$kernel" | xz -dcq >"$work/vmlinux" 2>/dev/null || :
+	machine q35 2 boot -no-reboot -kernel "$work/vmlinux"
+	run pvh 2
+}
+
+# point NAME COMMAND...
+point() {
+	if [ "$wanted" = "  " ] || [[ $wanted == *" $1 "* ]]; then
+		shift
+		"$@"
+	fi
+}
+
+echo "KTAP version 1"
+[ "$wanted" != "  " ] || echo "1..11"
+kdir=$("$top/scripts/kernel-image" "$(uname -r)")
+abi=$(cat "$kdir/abi")
+kernel=$kdir/vmlinuz
+"$top/scripts/initramfs" "$kdir" "$work/init" "$work/initrd" virtio_pci virtio_mmio virtio_blk virtio_net
+# QEMU knows no other name.
+ln -sf svm /dev/kvm
+
+point q35 disk q35 q35 1 pci
+point q35_4 disk q35_4 q35 4 pci
+point pc_2 disk pc_2 pc 2 pci
+point microvm_2 disk microvm_2 microvm 2 device
+point irqchip_split disk irqchip_split q35,kernel_irqchip=split 2 pci
+point irqchip_off disk irqchip_off q35,kernel_irqchip=off 1 pci
+point ovmf ovmf
+point pvh pvh
+point savevm snapshot
+point migration migration
+point reboots reboots microvm device
+exit "$failed"
