@@ -96,7 +96,7 @@ machine() {
 # run NAME CPUS: to the end
 run() {
 	local status=0 why=''
-	timeout 200 "${command[@]}" -serial stdio >"$work/out" 2>&1 </dev/null || status=$?
+	timeout "${limit:-200}" "${command[@]}" -serial stdio >"$work/out" 2>&1 </dev/null || status=$?
 	said "GUEST kernel=$abi cpus=$2" || why="the guest did not come to its end (status $status)"
 	[ "$status" -eq 0 ] || why="status $status"
 	! said 'BUG:\|Oops\|Call Trace\|WARNING:' || why="the guest's kernel complains"
@@ -214,7 +214,7 @@ migration() {
 reboots() {
 	head -c 1M /dev/zero >"$work/disk"
 	machine "$1" 2 again -drive "if=none,id=d,format=raw,file=$work/disk" -device "virtio-blk-$2,drive=d"
-	run reboots 2
+	limit=1000 run reboots 2
 }
 
 ovmf() {
