@@ -10,7 +10,7 @@
  *	same CPU	an older one		another vCPU's		new number
  *	other CPU	any			another vCPU's		new number
  *	any, and wants a flush (REQ_TLB_FLUSH)	its stale ones		FlushByAsid, else new number
- *	new number wanted, none left		anybody's		new generation, flush all at this VMRUN
+ *	new number wanted, none left		anybody's		new generation, flush all at the next VMRUN
  *
  * 0 is the host's. Generations never repeat on a CPU, so an offline/online cycle can't revive an old number.
  */
@@ -23,7 +23,7 @@ static void asid_new(struct vcpu *v, struct svm_cpu *sc)
 	if (sc->next_asid >= svm_caps.nr_asids) {
 		sc->asid_generation++;
 		sc->next_asid = 1;
-		c->tlb_control = TLB_CONTROL_FLUSH_ALL;
+		sc->flush_all = true;
 	}
 	c->asid = sc->next_asid++;
 	c->clean &= ~CLEAN_ASID;
@@ -39,13 +39,18 @@ void asid_prepare(struct vcpu *v, struct svm_cpu *sc)
 		v->last_cpu = cpu;
 		asid_new(v, sc);
 	}
+	/* It falls to whoever enters first: the vCPU that opened the generation may have left without. */
+	if (unlikely(sc->flush_all))
+		v->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
 }
 
 /** asid_flush() - no translation made so far may be used by this vCPU again. Preemption is off. */
 void asid_flush(struct vcpu *v, struct svm_cpu *sc)
 {
-	if (svm_caps.flush_asid)
-		v->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ASID;
-	else
+	if (!svm_caps.flush_asid)
 		asid_new(v, sc);
+	if (sc->flush_all)
+		v->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
+	else if (svm_caps.flush_asid)
+		v->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ASID;
 }

@@ -51,6 +51,7 @@ struct svm_cpu {
 	void *host_vmcb;
 	u64 asid_generation;		/* never goes back, not even over CPU hotplug */
 	u32 next_asid;
+	bool flush_all;			/* the generation is new: no VMRUN has flushed its ASIDs yet */
 	struct vcpu *last_vcpu;		/* for the IBPB; compared, never dereferenced */
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);

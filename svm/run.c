@@ -220,7 +220,10 @@ static enum vcpu_next stay(struct vcpu *v)
 			break;
 		}
 		if ((u32)c->exit_code != VMEXIT_INVALID) {
-			c->tlb_control = TLB_CONTROL_NOTHING;
+			if (unlikely(c->tlb_control)) {
+				c->tlb_control = TLB_CONTROL_NOTHING;
+				sc->flush_all = false;
+			}
 			if (svm_caps.clean)
 				c->clean = CLEAN_ALL & ~CLEAN_CR2;
 		}
