@@ -37,6 +37,7 @@ void asid_prepare(struct vcpu *v, struct svm_cpu *sc)
 
 	if (v->last_cpu != cpu || v->asid_generation != sc->asid_generation) {
 		v->last_cpu = cpu;
+		v->vmcb->control.clean = 0;	/* what this CPU has cached of the VMCB may be of an earlier stay */
 		asid_new(v, sc);
 	}
 	/* It falls to whoever enters first: the vCPU that opened the generation may have left without. */

@@ -73,7 +73,6 @@ static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
 		if (sc->last_vcpu)
 			compat_vcpu_switch_ibpb();
 		sc->last_vcpu = v;
-		v->vmcb->control.clean = 0;
 	}
 	if (unlikely(svm_caps.snp_host))
 		wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
