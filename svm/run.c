@@ -70,8 +70,7 @@ static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
 	v->cpu = smp_processor_id();
 	if (sc->last_vcpu != v) {
 		/* Another guest's branch predictions must not steer this one. */
-		if (sc->last_vcpu)
-			compat_vcpu_switch_ibpb();
+		compat_vcpu_switch_ibpb();
 		sc->last_vcpu = v;
 	}
 	if (unlikely(svm_caps.snp_host))
