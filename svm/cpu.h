@@ -39,6 +39,7 @@ struct svm_caps {
 	u64 xcr0;		/* XSAVE components that guests can have; 0: no XSAVE */
 	u32 xsave_size;		/* bytes of the standard format for xcr0, 512 without XSAVE */
 	u64 host_xcr0;		/* what the host runs with */
+	u64 host_xss;
 	u8 phys_bits;
 };
 extern struct svm_caps svm_caps __ro_after_init;

@@ -59,6 +59,8 @@ void fpu_probe(void)
 	kernel_fpu_end();
 	mxcsr_mask = fx.mxcsr_mask ?: 0xffbf;
 
+	if (boot_cpu_has(X86_FEATURE_XSAVES))
+		rdmsrq(MSR_IA32_XSS, svm_caps.host_xss);
 	svm_caps.xsave_size = 512;
 	if (!boot_cpu_has(X86_FEATURE_XSAVE) || !boot_cpu_has(X86_FEATURE_OSXSAVE))
 		return;

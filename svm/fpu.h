@@ -25,6 +25,9 @@ void fpu_reset(struct vcpu *v);
 static __always_inline void fpu_load(struct vcpu *v)
 {
 	kernel_fpu_begin_mask(0);
+	/* XSAVES can't be intercepted: it must not reach what the kernel keeps of this task (shadow stack). */
+	if (unlikely(svm_caps.host_xss))
+		wrmsrq(MSR_IA32_XSS, 0);
 	/*
 	 * Before Zen, FXRSTOR/XRSTOR leave FIP, FDP and FOP alone unless an x87 exception is pending: overwrite the host's
 	 * (any other task's) pointers by an x87 load of our own.
@@ -45,6 +48,8 @@ static __always_inline void fpu_store(struct vcpu *v)
 			     "d"((u32)(svm_caps.xcr0 >> 32)) : "memory");
 	else
 		asm volatile("fxsave64 (%0)" :: "r"(v->fpu) : "memory");
+	if (unlikely(svm_caps.host_xss))
+		wrmsrq(MSR_IA32_XSS, svm_caps.host_xss);
 	kernel_fpu_end();
 }
 
