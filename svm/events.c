@@ -180,6 +180,7 @@ static void inject(struct vcpu *v, u32 event, u32 error_code)
 
 	c->event_inj = event | EVENT_VALID;
 	c->event_inj_err = error_code;
+	c->next_rip = v->vmcb->save.rip;	/* with NRIPS, what a software event pushes */
 	v->injecting = true;
 }
 
