@@ -147,9 +147,8 @@ void tsc_aux_enter(struct vcpu *v)
 	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
 	unsigned long flags;
 
-	if (!(v->features & GF_RDTSCP))
-		return;
-	if (likely(t->current_value == v->tsc_aux))
+	/* Even where CPUID does not offer RDTSCP: neither the host's value nor another guest's is to be read. */
+	if (likely(t->current_value == v->tsc_aux) || !boot_cpu_has(X86_FEATURE_RDTSCP))
 		return;
 	local_irq_save(flags);
 	if (!t->registered) {
