@@ -121,6 +121,11 @@ static inline int lapic_pending(struct lapic *apic)
 }
 /* IRR -> ISR for the vector that lapic_pending() returned. */
 void lapic_accept(struct lapic *apic, u8 vector);
+/* EOI of the highest interrupt in service; may it come late? (PV EOI) */
+void lapic_eoi(struct lapic *apic);
+bool lapic_eoi_can_wait(const struct lapic *apic);
+/* IPIs to the processors of a bit map (PV IPI). */
+int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int width, u32 first, u32 icr);
 /* Would the PIC's INTR reach this vCPU (LVT0 ExtINT or APIC disabled, BSP)? */
 bool lapic_accepts_pic(struct lapic *apic);
 /* TPR as CR8 (bits 7:4 of TPR). */

@@ -155,7 +155,11 @@ void lapic_accept(struct lapic *apic, u8 vector)
 		WRITE_ONCE(apic->highest_isr, vector);
 }
 
-static void eoi(struct lapic *apic)
+/**
+ * lapic_eoi() - end of interrupt: the highest vector in service is done.
+ * @apic: the APIC
+ */
+void lapic_eoi(struct lapic *apic)
 {
 	u8 vector = apic->highest_isr;
 	bool level = test_vector(apic, LAPIC_TMR, vector);
@@ -175,6 +179,24 @@ static void eoi(struct lapic *apic)
 		set_bit(LAPIC_EV_EOI, &apic->events);
 		apic->chip->ops->kick(apic);
 	}
+}
+
+/**
+ * lapic_eoi_can_wait() - would an EOI now unblock nothing and tell nobody?
+ * @apic: the APIC
+ *
+ * Return: true where one edge-triggered interrupt is in service, none waits and nobody listens for EOIs.
+ */
+bool lapic_eoi_can_wait(const struct lapic *apic)
+{
+	unsigned int i, in_service = 0;
+
+	if (!apic->highest_isr || READ_ONCE(apic->maybe_pending) || READ_ONCE(apic->chip->resampling) ||
+	    test_vector(apic, LAPIC_TMR, apic->highest_isr))
+		return false;
+	for (i = 0; i < 8; i++)
+		in_service += hweight32(lapic_reg(apic, LAPIC_ISR + i * 16));
+	return in_service == 1;
 }
 
 /**
@@ -383,6 +405,36 @@ int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
 	return r;
 }
 
+/**
+ * lapic_send() - IPIs to many processors. Any context.
+ * @chip: the interrupt controllers
+ * @map: bit n is APIC id @first + n
+ * @width: number of bits used in each word of @map
+ * @first: see @map
+ * @icr: mode and vector, as in the low half of ICR
+ *
+ * Return: how many accepted it.
+ */
+int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int width, u32 first, u32 icr)
+{
+	/* Pairs with the publication in lapic_create(). */
+	unsigned int i, nr = smp_load_acquire(&chip->nr_lapics);
+	int sent = 0;
+
+	for (i = 0; i < nr; i++) {
+		struct lapic *apic = chip->lapics[i];
+		u32 n = apic->id - first;
+
+		if (apic->id < first || n >= 2 * width)
+			continue;
+		n = array_index_nospec(n, 2 * width);
+		if ((map[n / width] >> (n % width) & 1) &&
+		    lapic_inject(apic, (icr >> 8) & 7, icr & 0xff, false) >= 0)
+			sent++;
+	}
+	return sent;
+}
+
 static void write_icr(struct lapic *apic, u32 low, u32 dest)
 {
 	struct apic_msg msg = {
@@ -516,7 +568,7 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 		lapic_set_reg(apic, LAPIC_TPR, val & 0xff);
 		return true;
 	case LAPIC_EOI:
-		eoi(apic);
+		lapic_eoi(apic);
 		return true;
 	case LAPIC_SVR:
 		write_svr(apic, val);

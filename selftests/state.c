@@ -404,7 +404,7 @@ static void test_cpuid2(void)
 	struct kvm_cpuid2 *in;
 	u32 i;
 
-	setup(false);
+	setup(true); /* without one, less PV is offered */
 	in = vm_supported_cpuid(vm->dev);
 	CHECK(in->nent > 5 && in->nent < 256);
 	out.head.nent = 1;

@@ -117,7 +117,7 @@ static void add_paravirt(struct cpuid_list *l)
 	memcpy(&e->edx, "M\0\0\0", 4);
 	e = add(l, KVM_CPUID_FEATURES, 0, 0);
 	e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
-		 BIT(KVM_FEATURE_NOP_IO_DELAY);
+		 BIT(KVM_FEATURE_NOP_IO_DELAY) | pv_supported();
 	if (!check_tsc_unstable())
 		e->eax |= BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
 	e->ebx = 0;
@@ -261,10 +261,11 @@ void cpuid_update(struct vcpu *v)
 {
 	u32 c1 = word(v, 1, 0, 'c'), b7 = word(v, 7, 0, 'b');
 	u32 de = word(v, 0x80000001, 0, 'd');
-	u32 b8 = word(v, 0x80000008, 0, 'b'), kvm = word(v, KVM_CPUID_FEATURES, 0, 'a');
+	u32 b8 = word(v, 0x80000008, 0, 'b');
 	u64 xcr0 = word(v, 0xd, 0, 'a') | (u64)word(v, 0xd, 0, 'd') << 32;
 	u8 bits = word(v, 0x80000008, 0, 'a');
 
+	v->pv_features = v->pv_enforce ? word(v, KVM_CPUID_FEATURES, 0, 'a') : ~0u;
 	v->features = 0;
 	feature(v, c1, 21, GF_X2APIC);
 	feature(v, c1, 24, GF_TSC_DEADLINE);
@@ -279,8 +280,6 @@ void cpuid_update(struct vcpu *v)
 	feature(v, b8, 14, GF_SPEC_CTRL);
 	feature(v, b8, 15, GF_STIBP);
 	feature(v, b8, 24, GF_SSBD);
-	feature(v, kvm, KVM_FEATURE_CLOCKSOURCE, GF_KVMCLOCK);
-	feature(v, kvm, KVM_FEATURE_CLOCKSOURCE2, GF_KVMCLOCK2);
 	if (boot_cpu_has(X86_FEATURE_RDTSCP)) {
 		feature(v, de, 27, GF_RDTSCP);
 		feature(v, word(v, 7, 0, 'c'), 22, GF_RDTSCP);	/* RDPID reads TSC_AUX too */
@@ -359,6 +358,9 @@ int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 	for (i = 0; i < nent; i++) {
 		u32 virt = (e[i].eax >> 8) & 0xff;
 
+		/* VMMs offer these without asking whether there is an APIC to serve them. */
+		if (e[i].function == KVM_CPUID_FEATURES && !v->apic)
+			e[i].eax &= ~PV_NEEDS_APIC;
 		if (v->last_cpu >= 0 && !same_entry(v, e[i], v->cpuid[i]))
 			return -EINVAL;
 		if (e[i].function == 0x80000008 && virt != 48 && virt != 57 && virt != 0)
@@ -369,6 +371,13 @@ int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 	v->cpuid_nent = nent;
 	cpuid_update(v);
 	return 0;
+}
+
+/** svm_enforce_pv() - KVM_CAP_ENFORCE_PV_FEATURE_CPUID: may the guest use only what its CPUID offers? */
+void svm_enforce_pv(struct vcpu *v, bool on)
+{
+	v->pv_enforce = on;
+	cpuid_update(v);
 }
 
 /** exit_cpuid() - CPUID. Leaves that userspace did not give read as zero, as beyond the last one on AMD. */

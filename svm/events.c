@@ -109,6 +109,8 @@ void events_retract(struct vcpu *v)
 		v->vmcb->control.int_ctl &= ~WINDOW_BITS;
 		vmcb_dirty(v, CLEAN_TPR);
 	}
+	if (unlikely(v->pv_eoi_armed))
+		pv_eoi_sync(v);
 }
 
 /**
@@ -442,7 +444,7 @@ void events_inject(struct vcpu *v)
 
 	user_window = v->user_window && events_user_pic(v);
 	vector = irq_source(v, &from_pic);
-	if (vector >= 0 && !v->injecting && events_irq_allowed(v)) {
+	if (vector >= 0 && !v->injecting && events_irq_allowed(v) && !v->pv_eoi_armed) {
 		if (from_pic)
 			vector = extint_accept(v);
 		else
@@ -451,6 +453,8 @@ void events_inject(struct vcpu *v)
 		v->irq_soft = false;
 		v->irq_vector = vector;
 		vector = irq_source(v, &from_pic);
+		if (unlikely(v->pv_eoi_msr & 1) && vector < 0)
+			pv_eoi_arm(v);
 	}
 	if (v->irq_injected && !v->injecting)
 		inject_irq(v, vector >= 0 || user_window || v->nmi_pending);
@@ -471,8 +475,7 @@ bool events_pending(struct vcpu *v)
 	if (v->exception.pending || v->exception.injected || v->nmi_injected || v->irq_injected ||
 	    (v->nmi_pending && !events_nmi_masked(v)))
 		return true;
-	if (READ_ONCE(v->requests) &
-	    ~(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | BIT(REQ_DEBUG)))
+	if ((READ_ONCE(v->requests) & ~REQ_QUIET) || READ_ONCE(v->pv_unhalted))
 		return true;
 	if (!v->apic)
 		return false;

@@ -5,7 +5,7 @@
  * A handler that cannot finish without sleeping returns NEXT_SLEEP with nothing changed and is called again
  * from the outer loop with v->can_sleep set.
  */
-#include <linux/kvm_para.h>
+#include <linux/interrupt.h>
 #include <asm/mce.h>
 #include <asm/ptrace.h>
 
@@ -250,20 +250,11 @@ static enum vcpu_next exit_hlt(struct vcpu *v)
 	}
 	if (events_pending(v)) {
 		v->check_events = true;
+		WRITE_ONCE(v->pv_unhalted, false);
 		return NEXT_GUEST;
 	}
 	v->mp_state = KVM_MP_STATE_HALTED;
 	return NEXT_OUTER;
-}
-
-/* Hypercalls: none is served yet. From CPL>0 they are refused as such (CVE-2009-3290). */
-static enum vcpu_next exit_vmmcall(struct vcpu *v)
-{
-	enum vcpu_next next = insn_skip(v, 0xd9010f, 3);
-
-	if (next == NEXT_GUEST)
-		v->vmcb->save.rax = v->vmcb->save.cpl ? -KVM_EPERM : -KVM_ENOSYS;
-	return next;
 }
 
 /*
@@ -400,6 +391,8 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 		return exit_db(v);
 	case VMEXIT_EXCP(X86_TRAP_BP):	/* RIP is that of the INT3 (APM vol. 2, 15.12.4) */
 		return debug_exit(v, X86_TRAP_BP, 0);
+	case VMEXIT_EXCP(X86_TRAP_UD):
+		return exit_ud_exception(v);
 	case VMEXIT_EXCP(X86_TRAP_AC):
 		return exit_ac(v);
 	case VMEXIT_EXCP(X86_TRAP_MC):

@@ -30,12 +30,10 @@ enum vcpu_next {
 #define GF_IBPB		BIT(8)
 #define GF_X2APIC	BIT(9)
 #define GF_TSC_DEADLINE	BIT(10)
-#define GF_KVMCLOCK	BIT(11)
-#define GF_KVMCLOCK2	BIT(12)
-#define GF_SSBD		BIT(13)
-#define GF_STIBP	BIT(14)
-#define GF_TSC_ADJUST	BIT(15)
-#define GF_MTRR		BIT(16)
+#define GF_SSBD		BIT(11)
+#define GF_STIBP	BIT(12)
+#define GF_TSC_ADJUST	BIT(13)
+#define GF_MTRR		BIT(14)
 
 /* Debug registers (APM vol. 2, 13.1.1): bits that read as one, and those that software may write. */
 #define DR6_RESET	0xffff0ff0ull
@@ -209,6 +207,26 @@ enum vcpu_next exit_swint(struct vcpu *v);
 void debug_intercepts(struct vcpu *v);
 void debug_step_begin(struct vcpu *v);
 void debug_step_end(struct vcpu *v);
+
+/* --- pv.c --- */
+static inline bool pv_has(const struct vcpu *v, unsigned int feature)
+{
+	return v->pv_features & BIT(feature);
+}
+
+#define PV_NEEDS_APIC	((u32)(BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) | \
+			       BIT(KVM_FEATURE_PV_SEND_IPI)))
+
+u32 pv_supported(void);
+void pv_reset(struct vcpu *v);
+int pv_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);
+int pv_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
+void pv_sched_out(struct vcpu *v);
+void pv_steal_update(struct vcpu *v);
+void pv_eoi_arm(struct vcpu *v);
+void pv_eoi_sync(struct vcpu *v);
+enum vcpu_next exit_vmmcall(struct vcpu *v);
+enum vcpu_next exit_ud_exception(struct vcpu *v);
 
 /* --- msr.c, cpuid.c, clock.c, state.c, task.c --- */
 enum vcpu_next exit_msr(struct vcpu *v);

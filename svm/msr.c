@@ -105,8 +105,7 @@ void msr_reset(struct vcpu *v)
 	v->patch_level = 0x01000065;
 	v->spec_ctrl = 0;
 	v->hwcr = 0;
-	v->kvmclock_msr = 0;
-	v->wall_clock_msr = 0;
+	v->poll_control = 1;
 	v->mtrr_deftype = 0;
 	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
 	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
@@ -193,6 +192,7 @@ static const u32 msr_list[] = {
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
 	MSR_K7_HWCR, MSR_VM_HSAVE_PA, MSR_AMD64_PATCH_LEVEL,
 	MSR_KVM_WALL_CLOCK, MSR_KVM_SYSTEM_TIME, MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW,
+	MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN, MSR_KVM_POLL_CONTROL,
 };
 
 static const u32 feature_msr_list[] = { MSR_AMD64_DE_CFG, MSR_AMD64_PATCH_LEVEL };
@@ -583,18 +583,20 @@ int svm_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 		break;
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_WALL_CLOCK_NEW:
-		if (!host && !(v->features & (index == MSR_KVM_WALL_CLOCK ? GF_KVMCLOCK :
-									   GF_KVMCLOCK2)))
+		if (!host && !pv_has(v, index == MSR_KVM_WALL_CLOCK ? KVM_FEATURE_CLOCKSOURCE :
+								      KVM_FEATURE_CLOCKSOURCE2))
 			return -EINVAL;
 		*data = v->wall_clock_msr;
 		break;
 	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW:
-		if (!host && !(v->features & (index == MSR_KVM_SYSTEM_TIME ? GF_KVMCLOCK :
-									    GF_KVMCLOCK2)))
+		if (!host && !pv_has(v, index == MSR_KVM_SYSTEM_TIME ? KVM_FEATURE_CLOCKSOURCE :
+								       KVM_FEATURE_CLOCKSOURCE2))
 			return -EINVAL;
 		*data = v->kvmclock_msr;
 		break;
+	case MSR_KVM_STEAL_TIME ... MSR_KVM_POLL_CONTROL:
+		return pv_get_msr(v, index, data, host);
 	case 0x800 ... 0x8ff:
 		if (!v->apic)
 			return -EINVAL;
@@ -730,14 +732,16 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		return data ? -EINVAL : 0;
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_SYSTEM_TIME:
-		if (!host && !(v->features & GF_KVMCLOCK))
+		if (!host && !pv_has(v, KVM_FEATURE_CLOCKSOURCE))
 			return -EINVAL;
 		return clock_write_msr(v, index, data);
 	case MSR_KVM_WALL_CLOCK_NEW:
 	case MSR_KVM_SYSTEM_TIME_NEW:
-		if (!host && !(v->features & GF_KVMCLOCK2))
+		if (!host && !pv_has(v, KVM_FEATURE_CLOCKSOURCE2))
 			return -EINVAL;
 		return clock_write_msr(v, index, data);
+	case MSR_KVM_STEAL_TIME ... MSR_KVM_POLL_CONTROL:
+		return pv_set_msr(v, index, data, host);
 	case 0x800 ... 0x8ff:
 		if (!v->apic)
 			return -EINVAL;

@@ -259,7 +259,7 @@ static bool must_wake(struct vcpu *v)
 		return true;
 	if (halted(v))
 		return events_pending(v);
-	return (READ_ONCE(v->requests) & ~(BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT))) ||
+	return (READ_ONCE(v->requests) & ~(BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | BIT(REQ_STEAL))) ||
 	       (v->apic && READ_ONCE(v->apic->events));
 }
 
@@ -279,6 +279,8 @@ static void block(struct vcpu *v)
 		now = ktime_get_ns();
 	}
 	v->stat_sleeps++;
+	if (unlikely(v->steal_msr & 1))
+		pv_sched_out(v);
 	prepare_to_rcuwait(&v->wait);
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
@@ -287,7 +289,7 @@ static void block(struct vcpu *v)
 		schedule();
 	}
 	finish_rcuwait(&v->wait);
-	if (ktime_get_ns() - start < halt_poll_ns)
+	if (ktime_get_ns() - start < halt_poll_ns && v->poll_control)
 		v->poll_ns = min(max(2 * v->poll_ns, POLL_FIRST_NS), halt_poll_ns);
 	else
 		v->poll_ns = 0;
@@ -303,6 +305,8 @@ static enum vcpu_next serve_requests(struct vcpu *v)
 		clock_update(v);
 	if (test_and_clear_bit(REQ_MSR_MAP, &v->requests))
 		msr_setup_vmcb(v);
+	if (test_and_clear_bit(REQ_STEAL, &v->requests))
+		pv_steal_update(v);
 	clear_bit(REQ_EVENT, &v->requests);
 	smp_mb__after_atomic(); /* the sender set the event first, the bit then */
 	v->check_events = true;
@@ -336,6 +340,10 @@ static enum vcpu_next run_once(struct vcpu *v)
 
 	idx = srcu_read_lock(&mem->srcu);
 	next = stay(v);
+	if (unlikely(v->pv_eoi_armed)) {
+		v->can_sleep = true;
+		pv_eoi_sync(v);
+	}
 	if (next == NEXT_SLEEP) {
 		v->can_sleep = true;
 		next = vcpu_handle_exit(v);
@@ -356,9 +364,15 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 			if (next != NEXT_GUEST)
 				return next;
 		}
-		if (unlikely(read_thread_flags() & STAY_ENDS_TIF) && compat_resume_work()) {
-			v->run->exit_reason = KVM_EXIT_INTR;
-			return vcpu_fail(v, -EINTR);
+		if (unlikely(read_thread_flags() & STAY_ENDS_TIF)) {
+			if (v->steal_msr & 1)
+				pv_sched_out(v);
+			if (compat_resume_work()) {
+				v->run->exit_reason = KVM_EXIT_INTR;
+				return vcpu_fail(v, -EINTR);
+			}
+			if (READ_ONCE(v->requests))
+				continue;
 		}
 		if (unlikely(v->user_window) && user_can_inject(v)) {
 			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
@@ -372,6 +386,7 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 			if (events_pending(v)) {
 				v->mp_state = KVM_MP_STATE_RUNNABLE;
 				v->check_events = true;
+				WRITE_ONCE(v->pv_unhalted, false);
 			} else {
 				block(v);
 				continue;

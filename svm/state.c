@@ -420,6 +420,8 @@ int svm_get_mp_state(struct vcpu *v, struct kvm_mp_state *m)
 {
 	vcpu_apic_events(v);
 	m->mp_state = v->mp_state;
+	if (v->mp_state == KVM_MP_STATE_HALTED && READ_ONCE(v->pv_unhalted))
+		m->mp_state = KVM_MP_STATE_RUNNABLE;
 	return 0;
 }
 

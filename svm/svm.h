@@ -52,6 +52,7 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
 int svm_get_feature_msr(u32 index, u64 *data);				/* 0 or -EINVAL */
 const u32 *svm_msr_list(unsigned int *nr);		/* KVM_GET_MSR_INDEX_LIST */
 const u32 *svm_feature_msr_list(unsigned int *nr);
+void svm_enforce_pv(struct vcpu *v, bool on);
 int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent); /* takes over e (kvmalloc) on 0 */
 void svm_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e);
 int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);	/* -E2BIG with *nent needed */

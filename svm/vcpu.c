@@ -136,7 +136,8 @@ static void reset_intercepts(struct vcpu *v)
 	c->intercept_cr_write = BIT(4) | BIT(8);
 	c->intercept_dr_read = 0xff;
 	c->intercept_dr_write = 0xff;
-	c->intercept_exceptions = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC);
+	c->intercept_exceptions = BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC) |
+				   BIT(X86_TRAP_UD);
 	c->intercept_misc1 = INTERCEPT_INTR | INTERCEPT_NMI | INTERCEPT_SMI | INTERCEPT_INIT |
 			     INTERCEPT_RDPMC | INTERCEPT_CPUID | INTERCEPT_RSM | INTERCEPT_INVD |
 			     INTERCEPT_HLT | INTERCEPT_INVLPGA | INTERCEPT_IOIO | INTERCEPT_MSR |
@@ -162,6 +163,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 	struct vmcb_control *c = &v->vmcb->control;
 
 	vcpu_reset_regs(v, init);
+	pv_reset(v);
 	if (!init) {
 		msr_reset(v);
 		fpu_reset(v);
@@ -310,5 +312,6 @@ void svm_vcpu_destroy(struct vcpu *v)
 	io_free(v);
 	fpu_free(v);
 	kvfree(v->cpuid);
+	put_pid(rcu_access_pointer(v->pid));
 	free_page((unsigned long)v->vmcb);
 }

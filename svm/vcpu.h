@@ -36,6 +36,10 @@ enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, R
 #define REQ_VM_DEAD		5	/* the VM is broken: -EIO from now on */
 #define REQ_DEBUG		6	/* report KVM_EXIT_DEBUG: an emulated instruction was stepped over */
 #define REQ_MSR_MAP		7	/* the VM's MSR filter has changed */
+#define REQ_STEAL		8	/* the thread has lost its CPU: update the steal-time area */
+/* Those that leave a halted vCPU asleep. */
+#define REQ_QUIET		(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | BIT(REQ_DEBUG) | \
+				 BIT(REQ_STEAL))
 
 /* Event to be delivered at the next VMRUN, or interrupted in its delivery by the last #VMEXIT. */
 struct vcpu_exception {
@@ -128,6 +132,15 @@ struct vcpu {
 	u64 kvmclock_msr;		/* MSR_KVM_SYSTEM_TIME_NEW; bit 0: enabled */
 	u64 wall_clock_msr;
 	bool kvmclock_paused;		/* KVM_KVMCLOCK_CTRL was called: tell the guest at the next update */
+
+	/* paravirtualization (svm/pv.c) */
+	u32 pv_features;		/* KVM_FEATURE_* that the guest may use */
+	bool pv_enforce;		/* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: those of its CPUID, not all */
+	u64 steal_msr, pv_eoi_msr, poll_control;
+	u64 steal_seen;			/* the thread's run delay as of the last update */
+	bool pv_eoi_armed;		/* the guest may end its interrupt in memory */
+	bool pv_unhalted;		/* KVM_HC_KICK_CPU: the next HLT ends at once. Set by any thread */
+	struct pid __rcu *pid;		/* the thread when it last lost its CPU; for KVM_HC_SCHED_YIELD */
 
 	/* CPUID as set by userspace, and what follows from it (svm/cpuid.c) */
 	struct kvm_cpuid_entry2 *cpuid;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* KVM_CHECK_EXTENSION: one table. What is not in it is answered with 0. */
 #include <linux/cpumask.h>
+#include <linux/sched/stat.h>
 
 #include "vm/vm.h"
 
@@ -35,6 +36,11 @@ static int guest_debug(void)
 static int sync_regs(void)
 {
 	return svm_sync_regs_flags();
+}
+
+static int steal_time(void)
+{
+	return sched_info_on();
 }
 
 static const struct capability capabilities[] = {
@@ -78,6 +84,7 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_SET_GUEST_DEBUG2, .get = guest_debug },
 	{ KVM_CAP_X86_ROBUST_SINGLESTEP, 1 },
 	{ KVM_CAP_SYNC_REGS, .get = sync_regs },
+	{ KVM_CAP_ENABLE_CAP, 1 },
 	{ KVM_CAP_ENABLE_CAP_VM, 1 },
 	{ KVM_CAP_EXCEPTION_PAYLOAD, 1 },
 	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1 },
@@ -102,6 +109,8 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_VM_TSC_CONTROL, .get = tsc_control },
 	{ KVM_CAP_TSC_DEADLINE_TIMER, 1 },
 	{ KVM_CAP_NOP_IO_DELAY, 1 },
+	{ KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1 },
+	{ KVM_CAP_STEAL_TIME, .get = steal_time },
 
 	/* interrupts */
 	{ KVM_CAP_IRQCHIP, 1 },

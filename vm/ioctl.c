@@ -734,6 +734,16 @@ static long set_nested_state(struct call *c)
 	       s->format != KVM_STATE_NESTED_FORMAT_SVM ? -EINVAL : 0;
 }
 
+static long vcpu_enable_cap(struct call *c)
+{
+	const struct kvm_enable_cap *e = c->buf;
+
+	if (e->flags || e->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return -EINVAL;
+	svm_enforce_pv(c->vcpu, e->args[0]);
+	return 0;
+}
+
 static long vcpu_stats(struct call *c)
 {
 	return stats_create_fd(c->vm, c->vcpu);
@@ -802,6 +812,7 @@ static const struct ioctl vcpu_ioctls[] = {
 	{ KVM_GET_NESTED_STATE, ARG_RAW, LOCK_VCPU, get_nested_state },
 	{ KVM_SET_NESTED_STATE, ARG_IN, LOCK_VCPU, set_nested_state },
 	{ KVM_GET_STATS_FD, ARG_NONE, LOCK_NONE, vcpu_stats },
+	{ KVM_ENABLE_CAP, ARG_IN, LOCK_VCPU, vcpu_enable_cap },
 	{ KVM_PRE_FAULT_MEMORY, ARG_INOUT, LOCK_VCPU, pre_fault_memory },
 };
 

@@ -31,7 +31,7 @@ typedef uint32_t u32;
 typedef uint64_t u64;
 
 #define VM_MAX_SLOTS 64
-#define VM_MAX_VCPUS 8
+#define VM_MAX_VCPUS 72
 
 /* Where the library keeps its structures in guest memory. */
 #define VM_GDT_GPA     0x1000ULL
