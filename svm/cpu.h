@@ -34,6 +34,7 @@ struct svm_caps {
 	bool flush_asid;
 	bool v_spec_ctrl;
 	bool spec_ctrl;		/* SPEC_CTRL must be switched by the world switch */
+	u8 spec_ctrl_bits;	/* those that the CPU has: others are #GP in the world switch */
 	bool snp_host;
 	bool nested;		/* this host is itself a guest */
 	u64 xcr0;		/* XSAVE components that guests can have; 0: no XSAVE */

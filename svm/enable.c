@@ -245,6 +245,8 @@ static int probe(void)
 	svm_caps.v_spec_ctrl = edx & SVMF_V_SPEC_CTRL;
 	svm_caps.spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL) && !svm_caps.v_spec_ctrl;
 	svm_caps.features = edx;
+	edx = cpuid_ebx(0x80000008);
+	svm_caps.spec_ctrl_bits = ((edx >> 14) & 3) | ((edx >> 22) & 4);	/* IBRS, STIBP; SSBD */
 	svm_caps.nested = boot_cpu_has(X86_FEATURE_HYPERVISOR);
 	svm_caps.phys_bits = boot_cpu_data.x86_phys_bits;
 	fpu_probe();

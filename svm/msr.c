@@ -677,10 +677,11 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		v->misc_enable = data;
 		return 0;
 	case MSR_IA32_SPEC_CTRL:
-		if (data & ~7ull || (!host && ((data & 1 && !(v->features & GF_SPEC_CTRL)) ||
-					       (data & 2 && !(v->features & GF_STIBP)) ||
-					       (data & 4 && !(v->features & GF_SSBD)) ||
-					       !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))))
+		if (data & ~(u64)svm_caps.spec_ctrl_bits ||
+		    (!host && ((data & 1 && !(v->features & GF_SPEC_CTRL)) ||
+			       (data & 2 && !(v->features & GF_STIBP)) ||
+			       (data & 4 && !(v->features & GF_SSBD)) ||
+			       !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))))
 			return -EINVAL;
 		if (svm_caps.v_spec_ctrl)
 			s->spec_ctrl = data;
