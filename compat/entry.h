@@ -80,6 +80,15 @@ static __always_inline void compat_context_exit(void)
 	raw_local_irq_restore(flags);
 }
 
+static __always_inline bool compat_ldt(void)
+{
+#ifdef CONFIG_MODIFY_LDT_SYSCALL
+	return READ_ONCE(current->mm->context.ldt);
+#else
+	return false;
+#endif
+}
+
 /* Another vCPU comes to this CPU. write_ibpb() is not for us on 7.x: write the MSR. */
 static __always_inline void compat_vcpu_switch_ibpb(void)
 {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "guest.h"
+#include "host.h"
 #include "vm.h"
 
 #define ROUNDS	      625
@@ -529,6 +530,67 @@ static void test_host_segments(void)
 	}
 }
 
+/* Another thread gives the process a new LDT while the guest runs: this one must not go on with the old, freed one. */
+static volatile u64 ldt_running, ldt_done;
+
+static void guest_ldt(u64 arg)
+{
+	u32 regs[4];
+
+	(void)arg;
+	ldt_running = 1;
+	while (!ldt_done)
+		cpuid(0, 0, regs);
+	cpuid(0, 0, regs);
+	guest_done();
+}
+
+static int write_ldt(u32 limit)
+{
+	struct {
+		u32 entry, base, limit, flags;
+	} ldt = { 0, 0, limit, 0x41 };
+
+	return syscall(SYS_modify_ldt, 1, &ldt, sizeof(ldt));
+}
+
+static void *change_ldt(void *arg)
+{
+	struct vm *vm = arg;
+
+	bind_cpu(1);
+	while (!*guest_ptr(vm, ldt_running))
+		;
+	CHECK_OK(write_ldt(0x2222));
+	*guest_ptr(vm, ldt_done) = 1;
+	return NULL;
+}
+
+static void test_host_ldt_changes(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	pthread_t thread;
+	u32 limit;
+	int i;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		ktap_skip("needs two CPUs");
+	for (i = 0; i < 20; i++) {
+		if (write_ldt(0x1111) < 0)
+			ktap_skip("no modify_ldt()");
+		bind_cpu(0);
+		*guest_ptr(vm, ldt_running) = 0;
+		*guest_ptr(vm, ldt_done) = 0;
+		vcpu_set_guest(vcpu, guest_ldt, 0);
+		CHECK(!pthread_create(&thread, NULL, change_ldt, vm));
+		CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+		asm volatile("lsl %1, %0" : "=r"(limit) : "r"(7));
+		CHECK_EQ(limit, 0x2222);
+		pthread_join(thread, NULL);
+	}
+}
+
 static const struct ktap_test tests[] = {
 	{ "gprs", test_gprs, 60 },
 	{ "fpu", test_fpu, 60 },
@@ -537,6 +599,7 @@ static const struct ktap_test tests[] = {
 	{ "host_msrs", test_host_msrs, 60 },
 	{ "host_breakpoint", test_host_breakpoint, 0 },
 	{ "host_segments", test_host_segments, 0 },
+	{ "host_ldt_changes", test_host_ldt_changes, 60 },
 };
 
 KTAP_MAIN(tests)

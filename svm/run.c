@@ -148,6 +148,9 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 	}
 	if (unlikely(swap_dr))
 		dr_swap_in(v, host_dr);
+	/* Where the process has an LDT, another thread may have changed it (by IPI) since stay_begin(). */
+	if (unlikely(compat_ldt()))
+		vmsave(sc->host_vmcb_pa);
 	if (unlikely(tracking))
 		compat_context_enter();
 	r = svm_enter(v, v->vmcb_pa, sc->host_vmcb_pa, guest_spec, host_spec);
