@@ -405,6 +405,10 @@ static void guest_mmio_string(u64 arg)
 	dst = MMIO_GPA + 8;
 	count = 3;
 	asm volatile("rep stosl" : "+D"(dst), "+c"(count) : "a"(0x77) : "memory");
+	src = MMIO_GPA;
+	dst = MMIO_GPA + 16;
+	count = 2;
+	asm volatile("rep movsb" : "+S"(src), "+D"(dst), "+c"(count) : : "memory");
 	guest_done();
 }
 
@@ -419,6 +423,11 @@ static void test_mmio_string(void)
 		mmio_read(vcpu, MMIO_GPA + i, (i + 1) << 4, 1);
 	for (i = 0; i < 3; i++)
 		mmio_write(vcpu, MMIO_GPA + 8 + 4 * i, 0x77, 4);
+	/* What an iteration writes leaves before the next one reads, and each address is read once. */
+	for (i = 0; i < 2; i++) {
+		mmio_read(vcpu, MMIO_GPA + i, 0x50 + i, 1);
+		mmio_write(vcpu, MMIO_GPA + 16 + i, 0x50 + i, 1);
+	}
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 

@@ -145,6 +145,9 @@ static enum emul_status mmio_read(struct vcpu *v, u64 gpa, void *buf, unsigned i
 		memcpy(buf, f->data, len);
 		return EMUL_DONE;
 	}
+	/* What an earlier iteration has posted leaves first. */
+	if (io->nr_writes || io->pio_out)
+		return EMUL_RETRY;
 	if (io->nr_reads >= IO_MAX_READS)
 		return EMUL_UNHANDLED;
 	f = &io->reads[io->nr_reads];
