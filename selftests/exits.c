@@ -525,6 +525,26 @@ static void test_hlt_irqchip(void)
 	CHECK_EQ(mp.mp_state, KVM_MP_STATE_RUNNABLE);
 }
 
+/* An application processor sleeps until its SIPI, whatever was asked of it before. */
+static void test_ap_sleeps(void)
+{
+	struct vm *vm = vm_create_image();
+	struct kvm_clock_data clock = {};
+	struct vcpu *vcpu;
+	timer_t timer;
+	int got;
+
+	vm_irqchip(vm);
+	vcpu_create(vm, 0);
+	vcpu = vcpu_create(vm, 1);
+	vcpu_try_set_msr(vcpu, 0xc0000103, 1); /* TSC_AUX */
+	CHECK_OK(ioctl(vm->fd, KVM_SET_CLOCK, &clock));
+	timer = signal_in(50);
+	got = vcpu_run(vcpu);
+	CHECKF(got == -EINTR, "%s", vm_exit_name(got));
+	timer_delete(timer);
+}
+
 /* Triple fault: no IDT to deliver #UD, #DF (security row 17). */
 PAYLOAD(triple, ".code32\n ud2\n");
 
@@ -906,6 +926,7 @@ static const struct ktap_test tests[] = {
 	{ "mmio_readonly_slot", test_mmio_readonly_slot, 0 },
 	{ "hlt", test_hlt, 0 },
 	{ "hlt_irqchip", test_hlt_irqchip, 0 },
+	{ "ap_sleeps", test_ap_sleeps, 0 },
 	{ "shutdown", test_shutdown, 0 },
 	{ "intr_signal", test_intr_signal, 0 },
 	{ "immediate_exit", test_immediate_exit, 0 },

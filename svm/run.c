@@ -262,8 +262,7 @@ static bool must_wake(struct vcpu *v)
 		return true;
 	if (halted(v))
 		return events_pending(v);
-	return (READ_ONCE(v->requests) & ~(BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | BIT(REQ_STEAL))) ||
-	       (v->apic && READ_ONCE(v->apic->events));
+	return v->apic && READ_ONCE(v->apic->events);	/* before its SIPI it serves no requests */
 }
 
 /*
