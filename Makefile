@@ -57,7 +57,7 @@ demo:
 
 bench: module tool tests
 	@scripts/deps run
-	@scripts/bench $(KERNEL)
+	@scripts/bench $(KERNEL) "$(L1_PARAMETERS)"
 
 check: | deps-build
 	@scripts/deps check
@@ -94,7 +94,7 @@ help:
 	@echo 'make demo     boot a stock Debian kernel in a guest, here or nested in QEMU'
 	@echo 'make test     the whole suite, nested in QEMU (TESTS="name..." for some of it)'
 	@echo 'make check    sparse, W=1, checkpatch, clang-format, shellcheck'
-	@echo 'make bench    instructions per exit, beside those of kvm_amd'
+	@echo 'make bench    instructions per exit, beside those of kvm_amd; L1_PARAMETERS=mitigations=off'
 	@echo 'make format   clang-format the userspace code'
 	@echo 'make install  module, tool, man page, udev rule (uninstall undoes it)'
 	@echo 'make clean'

@@ -249,7 +249,7 @@ static long sched_yield(struct vm *vm, u32 apic_id)
 	return 0;
 }
 
-static long call(struct vcpu *v, u32 nr, unsigned int width)
+static noinline_for_stack long serve(struct vcpu *v, u32 nr, unsigned int width)
 {
 	if (nr == KVM_HC_KICK_CPU && pv_has(v, KVM_FEATURE_PV_UNHALT))
 		return kick_cpu(v->vm, v->regs[REG_RCX]);
@@ -264,20 +264,27 @@ static long call(struct vcpu *v, u32 nr, unsigned int width)
 }
 
 /* From CPL>0 none is served (CVE-2009-3290). */
-static enum vcpu_next hypercall(struct vcpu *v, u32 opcode)
+static __always_inline enum vcpu_next hypercall(struct vcpu *v, u32 opcode)
 {
 	struct vmcb_save *s = &v->vmcb->save;
-	bool long64 = (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L);
 	enum vcpu_next next;
-	long r = -KVM_EPERM;
+	bool long64;
+	u64 nr;
+	long r;
 
 	if (unlikely((u32)s->rax == KVM_HC_SCHED_YIELD && !v->can_sleep))
 		return NEXT_SLEEP;
 	next = insn_skip(v, opcode, 3);
 	if (unlikely(next != NEXT_GUEST))
 		return next;
-	if (likely(!s->cpl))
-		r = long64 && s->rax >> 32 ? -KVM_ENOSYS : call(v, s->rax, long64 ? 64 : 32);
+	long64 = (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L);
+	nr = long64 ? s->rax : (u32)s->rax;
+	if (unlikely(s->cpl))
+		r = -KVM_EPERM;
+	else if (nr > KVM_HC_SCHED_YIELD)
+		r = -KVM_ENOSYS;
+	else
+		r = serve(v, nr, long64 ? 64 : 32);
 	s->rax = long64 ? r : (u32)r;
 	return NEXT_GUEST;
 }
