@@ -31,6 +31,7 @@
 #define MEM_GPA_BITS_MAX	52
 #define MEM_MAX_PAGES		((1ULL << 31) - 1)	/* of one slot */
 #define NPT_SPARES		8
+#define MEM_MIN_TABLES		64	/* the least that mem_limit_tables() takes */
 
 /* Immutable but for the bits of @dirty. */
 struct memslot {
@@ -77,6 +78,8 @@ struct memory {
 	unsigned int invalidate_in_progress; /* Protected by: npt_lock */
 	unsigned long invalidate_start;	/* Protected by: npt_lock; hva range in flux, while the */
 	unsigned long invalidate_end;	/* count is not 0 */
+	unsigned int max_tables;	/* Protected by: npt_lock; 0: as many as it takes */
+	atomic_t nr_tables;		/* below the root; a table counts until it is freed */
 	unsigned int nr_spare;		/* Protected by: npt_lock */
 	u64 *spare[NPT_SPARES];		/* Protected by: npt_lock; zeroed pages for new tables */
 	struct mmu_notifier notifier;
@@ -166,6 +169,8 @@ enum npt_result {
 enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error);
 enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error);
 int mem_prefault(struct memory *mem, u64 gpa);
+
+int mem_limit_tables(struct memory *mem, u64 tables);
 
 /*
  * Copies to and from guest-physical memory, in the context of mem->mm with the SRCU read lock held.

@@ -60,7 +60,7 @@ static int invalidate_range_start(struct mmu_notifier *mn, const struct mmu_noti
 		mem->ops->flush(mem);
 	spin_unlock(&mem->npt_lock);
 
-	npt_free(&free, mmu_notifier_range_blockable(range));
+	npt_free(mem, &free, mmu_notifier_range_blockable(range));
 	return 0;
 }
 
@@ -124,7 +124,7 @@ static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 	npt_zap(mem, 0, ~0ULL, &free);
 	mem->ops->flush(mem);
 	spin_unlock(&mem->npt_lock);
-	npt_free(&free, true);
+	npt_free(mem, &free, true);
 }
 
 const struct mmu_notifier_ops mem_notifier_ops = {

@@ -110,28 +110,30 @@ bool npt_zap(struct memory *mem, u64 gfn, u64 end, struct list_head *free)
 			     min(end, npt_pages(mem->levels + 1)), free);
 }
 
-static void npt_free_tree(u64 *table, int level, bool may_sleep)
+static void npt_free_tree(struct memory *mem, u64 *table, int level, bool may_sleep)
 {
 	unsigned int i;
 
 	if (level > NPT_LEVEL_4K) {
 		for (i = 0; i < PTRS_PER_PTE; i++)
 			if (npt_is_table(table[i], level))
-				npt_free_tree(npt_table(table[i]), level - 1, may_sleep);
+				npt_free_tree(mem, npt_table(table[i]), level - 1, may_sleep);
 		if (may_sleep)
 			cond_resched();
 	}
 	free_page((unsigned long)table);
+	atomic_dec(&mem->nr_tables);
 }
 
 /**
  * npt_free() - frees the tables that npt_zap() has unlinked
+ * @mem: guest memory
  * @free: the list
  * @may_sleep: the caller may sleep
  *
  * After memory_ops.flush(), and outside npt_lock: a large VM has very many.
  */
-void npt_free(struct list_head *free, bool may_sleep)
+void npt_free(struct memory *mem, struct list_head *free, bool may_sleep)
 {
 	struct page *page, *next;
 
@@ -140,7 +142,7 @@ void npt_free(struct list_head *free, bool may_sleep)
 
 		list_del(&page->lru);
 		set_page_private(page, 0);
-		npt_free_tree(page_address(page), level, may_sleep);
+		npt_free_tree(mem, page_address(page), level, may_sleep);
 	}
 }
 
@@ -193,11 +195,44 @@ bool npt_young(struct memory *mem, u64 gfn, u64 end, bool clear)
 
 /* --- Tables in reserve --- */
 
+/* Where the tables would grow beyond the limit, all go, and those in use come back by faults. */
+static void npt_keep_limit(struct memory *mem)
+{
+	LIST_HEAD(free);
+
+	spin_lock(&mem->npt_lock);
+	if (mem->max_tables && atomic_read(&mem->nr_tables) + NPT_SPARES > mem->max_tables) {
+		npt_zap(mem, 0, ~0ULL, &free);
+		mem->ops->flush(mem);
+	}
+	spin_unlock(&mem->npt_lock);
+	npt_free(mem, &free, true);
+}
+
+/**
+ * mem_limit_tables() - KVM_SET_NR_MMU_PAGES: bounds the memory that the nested table takes. Sleeps.
+ * @mem: guest memory
+ * @tables: pages, at least MEM_MIN_TABLES
+ *
+ * Return: 0, -EINVAL.
+ */
+int mem_limit_tables(struct memory *mem, u64 tables)
+{
+	if (tables < MEM_MIN_TABLES)
+		return -EINVAL;
+	spin_lock(&mem->npt_lock);
+	mem->max_tables = min_t(u64, tables, UINT_MAX);
+	spin_unlock(&mem->npt_lock);
+	npt_keep_limit(mem);
+	return 0;
+}
+
 /* Fills the reserve of zeroed tables, which npt_lock must not be held for: 0 or -ENOMEM. */
 static int npt_top_up(struct memory *mem)
 {
 	u64 *page;
 
+	npt_keep_limit(mem);
 	while (READ_ONCE(mem->nr_spare) < NPT_SPARES) {
 		page = (u64 *)__get_free_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 		if (!page)
@@ -345,6 +380,7 @@ static u64 *npt_walk(struct memory *mem, u64 gfn, int level)
 			if (!mem->nr_spare)
 				return ERR_PTR(-ENOMEM);
 			table = mem->spare[--mem->nr_spare];
+			atomic_inc(&mem->nr_tables);
 			WRITE_ONCE(*e, __sme_set(__pa(table)) | NPT_TABLE_BITS);
 			continue;
 		}
@@ -596,7 +632,7 @@ enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error)
 		spin_lock(&mem->npt_lock);
 		rc = npt_map(mem, gfn, write, faulted, &free, &hva);
 		spin_unlock(&mem->npt_lock);
-		npt_free(&free, true);
+		npt_free(mem, &free, true);
 
 		if (!rc)
 			return NPT_OK;
@@ -657,7 +693,7 @@ void npt_destroy(struct memory *mem)
 {
 	while (mem->nr_spare)
 		free_page((unsigned long)mem->spare[--mem->nr_spare]);
-	npt_free_tree(mem->root, mem->levels, true);
+	npt_free_tree(mem, mem->root, mem->levels, true);
 	mem->root = NULL;
 	mem->root_hpa = 0;
 }

@@ -37,7 +37,7 @@ void npt_destroy(struct memory *mem);
  * True if anything was removed, that is, if a flush is due. Caller holds npt_lock.
  */
 bool npt_zap(struct memory *mem, u64 gfn, u64 end, struct list_head *free);
-void npt_free(struct list_head *free, bool may_sleep);
+void npt_free(struct memory *mem, struct list_head *free, bool may_sleep);
 
 /* Takes the write permission from one 4 KiB leaf; true if it had it. Caller holds npt_lock. */
 bool npt_write_protect(struct memory *mem, u64 gfn);

@@ -195,7 +195,7 @@ static void slots_publish(struct memory *mem, struct memslots *cur, struct memsl
 	mem->ops->flush(mem);
 	spin_unlock(&mem->npt_lock);
 
-	npt_free(&free, true);
+	npt_free(mem, &free, true);
 	synchronize_srcu_expedited(&mem->srcu);
 	kvfree(cur);
 }

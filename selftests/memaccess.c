@@ -519,18 +519,64 @@ static void test_leaves_1g(void)
 	leaves(mem, 1 << 30, HOST_HUGE, 1);
 }
 
+/*
+ * KVM_SET_NR_MMU_PAGES. A page in every 2 MiB needs a table each: more of them than the limit allows cannot stay, so a
+ * second look at all of them faults again.
+ */
+#define TABLES_SIZE (256ULL << 20)
+
+static void guest_look(u64 gpa)
+{
+	for (u64 round = 1;; round++) {
+		for (u64 off = 0; off < TABLES_SIZE; off += HOST_HUGE) {
+			volatile u64 *p = (u64 *)(gpa + off);
+
+			guest_assert_eq(*p, off + round - 1);
+			*p = off + round;
+		}
+		guest_sync(round);
+	}
+}
+
+static void test_limit_tables(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	char *mem = map_anon(TABLES_SIZE);
+	long long exits[5];
+
+	CHECK_EQ(vm_has_cap(vm, KVM_CAP_MMU_SHADOW_CACHE_CONTROL), 1);
+	CHECK_ERR(ioctl(vm->fd, KVM_SET_NR_MMU_PAGES, 0), EINVAL);
+	CHECK_ERR(ioctl(vm->fd, KVM_SET_NR_MMU_PAGES, 63), EINVAL);
+	madvise(mem, TABLES_SIZE, MADV_NOHUGEPAGE);
+	for (u64 off = 0; off < TABLES_SIZE; off += HOST_HUGE)
+		*(volatile u64 *)(mem + off) = off;
+	vm_set_slot(vm, 1, WIN, mem, TABLES_SIZE, 0);
+	vcpu_set_guest(vcpu, guest_look, WIN);
+	for (int i = 0; i < 5; i++) {
+		/* Unlimited twice, at the least that there is twice, and with enough. */
+		if (i == 2)
+			CHECK_OK(ioctl(vm->fd, KVM_SET_NR_MMU_PAGES, 64));
+		if (i == 4)
+			CHECK_OK(ioctl(vm->fd, KVM_SET_NR_MMU_PAGES, ~0UL));
+		exits[i] = -read_number("/sys/module/svm/parameters/exits");
+		CHECK_EQ(vcpu_run_guest(vcpu), i + 1);
+		exits[i] += read_number("/sys/module/svm/parameters/exits");
+	}
+	if (vm_is_kvm())
+		return;
+	CHECKF(exits[0] >= 128 && exits[1] < 32, "unlimited: %lld, %lld exits", exits[0], exits[1]);
+	CHECKF(exits[2] >= 128 && exits[3] >= 128, "limited: %lld, %lld exits", exits[2], exits[3]);
+	CHECK_EQ(vcpu_run_guest(vcpu), 6);
+}
+
 static const struct ktap_test tests[] = {
-	{ "readonly", test_readonly, 0 },
-	{ "execute_hole", test_execute_hole, 60 },
-	{ "tables_hole", test_tables_hole, 60 },
-	{ "log_emulated", test_log_emulated, 0 },
-	{ "log_user", test_log_user, 0 },
-	{ "log_live", test_log_live, 60 },
-	{ "accessed_dirty", test_accessed_dirty, 0 },
-	{ "truncated", test_truncated, 0 },
-	{ "leaves_small", test_leaves_small, 60 },
-	{ "leaves_huge", test_leaves_huge, 60 },
-	{ "leaves_1g", test_leaves_1g, 60 },
+	{ "limit_tables", test_limit_tables, 60 }, { "readonly", test_readonly, 0 },
+	{ "execute_hole", test_execute_hole, 60 }, { "tables_hole", test_tables_hole, 60 },
+	{ "log_emulated", test_log_emulated, 0 },  { "log_user", test_log_user, 0 },
+	{ "log_live", test_log_live, 60 },	   { "accessed_dirty", test_accessed_dirty, 0 },
+	{ "truncated", test_truncated, 0 },	   { "leaves_small", test_leaves_small, 60 },
+	{ "leaves_huge", test_leaves_huge, 60 },   { "leaves_1g", test_leaves_1g, 60 },
 };
 
 KTAP_MAIN(tests)

@@ -232,6 +232,11 @@ static long set_tss_addr(struct call *c)
 	return 0;
 }
 
+static long set_nr_mmu_pages(struct call *c)
+{
+	return mem_limit_tables(&c->vm->mem, c->arg);
+}
+
 static long set_identity_map_addr(struct call *c)
 {
 	u64 addr = *(u64 *)c->buf;
@@ -458,6 +463,7 @@ static const struct ioctl vm_ioctls[] = {
 	{ KVM_SET_USER_MEMORY_REGION2, ARG_IN, LOCK_NONE, set_user_memory_region2 },
 	{ KVM_GET_DIRTY_LOG, ARG_IN, LOCK_NONE, get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG, ARG_IN, LOCK_NONE, clear_dirty_log },
+	{ KVM_SET_NR_MMU_PAGES, ARG_VALUE, LOCK_NONE, set_nr_mmu_pages },
 	{ KVM_SET_TSS_ADDR, ARG_VALUE, LOCK_VM, set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR, ARG_IN, LOCK_VM, set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID, ARG_VALUE, LOCK_VM, set_boot_cpu_id },
