@@ -4,7 +4,7 @@
 # vmm.sh [NAME...] - Debian's QEMU on /dev/svm, as people use it: disks, networks, interrupt controllers in the
 # kernel, in QEMU and in both, UEFI, PVH, snapshots, migration, reboots
 # Functions are called through point().
-# shellcheck disable=SC2317
+# shellcheck disable=SC2317,SC2016
 set -eu
 
 tests=${SVM_TESTS:-$(cd "$(dirname "$0")" && pwd)}
@@ -53,6 +53,16 @@ again)	n=$(dd if=/dev/vda bs=1 count=2 2>/dev/null | tr -dc 0-9)
 	printf '%02d' $n | dd of=/dev/vda bs=512 conv=sync,notrunc 2>/dev/null
 	sync
 	[ $n -ge 20 ] || reboot -f
+	;;
+debug)	# Calls a function of the kernel again and again, and says where it is.
+	echo "GUEST address=$(sed -n 's/ T __x64_sys_sethostname$//p' /proc/kallsyms)"
+	i=0
+	while [ $i -lt 3000 ]; do
+		hostname guest
+		sleep 0.1
+		i=$((i + 1))
+		echo "GUEST count=$i"
+	done
 	;;
 esac
 echo "GUEST kernel=$(uname -r) cpus=$(nproc)"
@@ -211,6 +221,31 @@ migration() {
 	result migration "$why"
 }
 
+# gdb by way of QEMU's gdbstub: a breakpoint, steps, and on
+debugger() {
+	local why='' address before
+	: >"$work/out"
+	machine q35 2 debug -no-reboot -gdb tcp:127.0.0.1:1234
+	start gdb
+	if wait_for 120 'count=2'; then
+		address=$(tr -d '\r' <"$work/out" | sed -n 's/^GUEST address=//p')
+		timeout 100 gdb -batch -nx -ex 'set architecture i386:x86-64' -ex 'target remote 127.0.0.1:1234' \
+			-ex "break *0x$address" -ex continue -ex 'printf "STOP %lx\n", $rip' \
+			-ex delete -ex stepi -ex 'printf "STEP %lx\n", $rip' -ex stepi -ex 'printf "STEP %lx\n", $rip' \
+			-ex detach >"$work/gdb.said" 2>&1 || why="gdb failed"
+		grep -q "^STOP $address" "$work/gdb.said" || why="no stop at $address"
+		[ "$(sed -n 's/^ST[EO]P //p' "$work/gdb.said" | sort -u | wc -l)" -eq 3 ] || why="${why:-no steps}"
+		before=$(last_count)
+		wait_for 60 "count=$((before + 3))" || why="${why:-the guest did not go on}"
+		[ -z "$why" ] || sed 's/^/# /' "$work/gdb.said"
+	else
+		why="the guest did not start to count"
+	fi
+	say gdb quit
+	finish "$pid"
+	result gdbstub "$why"
+}
+
 reboots() {
 	head -c 1M /dev/zero >"$work/disk"
 	machine "$1" 2 again -drive "if=none,id=d,format=raw,file=$work/disk" -device "virtio-blk-$2,drive=d"
@@ -240,7 +275,7 @@ point() {
 }
 
 echo "KTAP version 1"
-[ "$wanted" != "  " ] || echo "1..11"
+[ "$wanted" != "  " ] || echo "1..12"
 kdir=$("$top/scripts/kernel-image" "$(uname -r)")
 abi=$(cat "$kdir/abi")
 kernel=$kdir/vmlinuz
@@ -258,5 +293,6 @@ point ovmf ovmf
 point pvh pvh
 point savevm snapshot
 point migration migration
+point gdbstub debugger
 point reboots reboots microvm device
 exit "$failed"
