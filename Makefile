@@ -49,7 +49,7 @@ modules-all: | deps-build
 	@set -e; for kernel in $(KERNELS); do $(MAKE) module KDIR= KERNEL=$$kernel; done
 
 test: modules-all tool tests
-	@scripts/deps run $(KERNELS)
+	@scripts/deps run vmm $(KERNELS)
 	@scripts/run-tests $(KERNELS:%=--kernel %) $(TESTS)
 
 demo:
