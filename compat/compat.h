@@ -44,7 +44,10 @@ static inline void compat_hrtimer_setup(struct hrtimer *timer,
 #define hrtimer_setup compat_hrtimer_setup
 #endif
 
-/* Newer kernels, and stable ones they were backported to, give syscore callbacks a data pointer (see Kbuild). */
+/*
+ * Newer kernels, and stable ones they were backported to, give syscore callbacks a data pointer
+ * (see Kbuild).
+ */
 #ifdef SVM_HAVE_REGISTER_SYSCORE
 #define COMPAT_SYSCORE(name, suspend_fn, resume_fn, shutdown_fn)				\
 	static int name##_suspend(void *data) { return suspend_fn(); }				\
@@ -70,8 +73,8 @@ static inline void compat_hrtimer_setup(struct hrtimer *timer,
 #endif
 
 /*
- * Emergency callback (crash, kexec): a single slot on kernels that export it. 6.1 backports the hook too; where it
- * is gone (7.x) the kernel clears SVME by itself.
+ * Emergency callback (crash, kexec): a single slot on kernels that export it. 6.1 backports the
+ * hook too; where it is gone (7.x) the kernel clears SVME by itself.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
 #define compat_emergency_register(fn)	cpu_emergency_register_virt_callback(fn)

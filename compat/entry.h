@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Kernel-version differences of what the run loop includes: accounting, RCU, speculation control. Part of compat.h kept apart
- * because of the headers it needs.
+ * Kernel-version differences of what the run loop includes: accounting, RCU, speculation control.
+ * Part of compat.h kept apart because of the headers it needs.
  */
 #ifndef SVM_COMPAT_ENTRY_H
 #define SVM_COMPAT_ENTRY_H
@@ -38,7 +38,10 @@ static __always_inline void compat_guest_enter(void)
 	local_irq_restore(flags);
 }
 
-/* As for userspace, the host's tick that interrupts the guest is a quiescent state of RCU (6.1's note takes the CPU). */
+/*
+ * As for userspace, the host's tick that interrupts the guest is a quiescent state of RCU (6.1's
+ * note takes the CPU).
+ */
 static __always_inline void compat_rcu_quiescent(void)
 {
 	unsigned long flags;
@@ -61,7 +64,10 @@ static __always_inline void compat_guest_exit(void)
 	local_irq_restore(flags);
 }
 
-/* nohz_full: RCU does not watch this CPU between the two. Interrupts are held off by GIF, so IF may be on. */
+/*
+ * nohz_full: RCU does not watch this CPU between the two. Interrupts are held off by GIF, so IF may
+ * be on.
+ */
 static __always_inline void compat_context_enter(void)
 {
 	unsigned long flags;

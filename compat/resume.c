@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Work that the kernel wants done before userspace or a guest runs on (task work, memcg throttling, rseq, rescheduling).
+ * Work that the kernel wants done before userspace or a guest runs on (task work, memcg throttling,
+ * rseq, rescheduling).
  *
- * The one exported function for it takes a struct kvm_vcpu before 6.18, but only to count signals and to set the exit
- * reason in its kvm_run. Ours gets one that nobody reads. Its own file, because of the headers it needs.
+ * The one exported function for it takes a struct kvm_vcpu before 6.18, but only to count signals
+ * and to set the exit reason in its kvm_run. Ours gets one that nobody reads. Its own file, because
+ * of the headers it needs.
  */
 #include <linux/entry-kvm.h>
 #include <linux/kvm_host.h>

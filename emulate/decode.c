@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Instruction decoder (APM vol. 3, chapter 1 and appendix A): prefixes, opcode tables, ModRM, SIB, displacement, immediate. Only
- * opcodes that can have a memory operand and are emulated have a row.
+ * Instruction decoder (APM vol. 3, chapter 1 and appendix A): prefixes, opcode tables, ModRM, SIB,
+ * displacement, immediate. Only opcodes that can have a memory operand and are emulated have a row.
  */
 #ifdef __KERNEL__
 #include <linux/kernel.h>
@@ -97,7 +97,10 @@ enum emul_status emul_set_fault(struct emul *e, u8 vector, bool has_error, u32 e
 
 /* --- instruction bytes --- */
 
-/* Makes bytes[0..n-1] valid; fetches up to the page's end at first, what lies behind it only where it is needed. */
+/*
+ * Makes bytes[0..n-1] valid; fetches up to the page's end at first, what lies behind it only where
+ * it is needed.
+ */
 static enum emul_status need(struct emul *e, unsigned int n)
 {
 	struct emul_insn *in = &e->insn;
@@ -308,7 +311,10 @@ done:
 
 /* --- the whole --- */
 
-/* LOCK is legal on these where the destination is memory, and on BT's and CMP's relatives only where they write. */
+/*
+ * LOCK is legal on these where the destination is memory, and on BT's and CMP's relatives only
+ * where they write.
+ */
 static bool lock_legal(const struct emul_insn *in, const struct emul_op *op)
 {
 	unsigned int reg = (in->modrm >> 3) & 7;

@@ -2,9 +2,9 @@
 /*
  * Instruction decoder and the operations of MMIO and string I/O.
  *
- * Pure C: it knows no VMCB, no memory slots and no locks, and also compiles in userspace (unit tests,
- * fuzzer). Whoever calls it fills in the register state, gives it an ops table, and takes the
- * registers back when emul_run() has returned EMUL_DONE.
+ * Pure C: it knows no VMCB, no memory slots and no locks, and also compiles in userspace (unit
+ * tests, fuzzer). Whoever calls it fills in the register state, gives it an ops table, and takes
+ * the registers back when emul_run() has returned EMUL_DONE.
  */
 #ifndef SVM_EMULATE_H
 #define SVM_EMULATE_H
@@ -35,27 +35,35 @@ struct emul_seg {
 };
 
 enum emul_status {
-	EMUL_DONE,		/* instruction (or REP iteration batch) retired; registers are committed */
-	EMUL_FAULT,		/* guest exception: see emul->vector, has_error, error_code, fault_addr */
-	EMUL_IO,		/* an op asked for userspace; call emul_run() again once it has answered */
+	/* instruction (or REP iteration batch) retired; registers are committed */
+	EMUL_DONE,
+	/* guest exception: see emul->vector, has_error, error_code, fault_addr */
+	EMUL_FAULT,
+	/* an op asked for userspace; call emul_run() again once it has answered */
+	EMUL_IO,
 	EMUL_UNHANDLED,		/* not decodable or not implemented; registers unchanged */
-	EMUL_RETRY,		/* op hit memory that cannot be reached now: re-enter the guest, state unchanged */
+	/* op hit memory that cannot be reached now: re-enter the guest, state unchanged */
+	EMUL_RETRY,
 };
 
 struct emul;
 
 /*
- * Accesses of the emulated instruction. @addr is a linear address, after segmentation, of @len bytes
- * which may straddle a page. An op that returns EMUL_FAULT has called emul_set_fault(). Ops that return
- * EMUL_IO for a read have noted the access; when the caller re-runs the same struct emul, the access is
- * issued again with the same parameters and must then return EMUL_DONE and the data.
+ * Accesses of the emulated instruction. @addr is a linear address, after segmentation, of @len
+ * bytes which may straddle a page. An op that returns EMUL_FAULT has called emul_set_fault(). Ops
+ * that return EMUL_IO for a read have noted the access; when the caller re-runs the same struct
+ * emul, the access is issued again with the same parameters and must then return EMUL_DONE and the
+ * data.
  */
 struct emul_ops {
 	enum emul_status (*fetch)(struct emul *e, u64 addr, void *buf, unsigned int len);
 	enum emul_status (*read)(struct emul *e, u64 addr, void *buf, unsigned int len);
 	/* MMIO writes are posted: the op queues them and returns EMUL_DONE. */
 	enum emul_status (*write)(struct emul *e, u64 addr, const void *buf, unsigned int len);
-	/* Locked RMW on memory: store @new if memory still holds @old; EMUL_RETRY where it does not. */
+	/*
+	 * Locked RMW on memory: store @new if memory still holds @old; EMUL_RETRY where it does
+	 * not.
+	 */
 	enum emul_status (*cas)(struct emul *e, u64 addr, const void *old, const void *new,
 				    unsigned int len);
 	/* Checks that a write to addr would be permitted, without writing (for RMW and INS). */
@@ -72,7 +80,8 @@ struct emul_ops {
 /* Decoded form; private to emulate/ but embedded so that no allocation is needed. */
 struct emul_insn {
 	u8 bytes[EMUL_INSN_MAX];
-	u8 nr_bytes;		/* how many of bytes[] are valid (fetched or given by DecodeAssists) */
+	/* how many of bytes[] are valid (fetched or given by DecodeAssists) */
+	u8 nr_bytes;
 	u8 len;			/* length of the decoded instruction, 0 = not decoded yet */
 	u8 opcode;
 	u8 map;			/* 0 = one-byte, 1 = 0F */
@@ -109,7 +118,8 @@ struct emul {
 	u32 error_code;
 	u64 fault_addr;		/* CR2 for #PF */
 	/* out: the instruction sets RF/shadow facts */
-	bool shadow;		/* instruction leaves an interrupt shadow (unused by MMIO ops, kept for POP SS) */
+	/* instruction leaves an interrupt shadow (unused by MMIO ops, kept for POP SS) */
+	bool shadow;
 	struct emul_insn insn;
 };
 
@@ -117,22 +127,23 @@ struct emul {
 enum emul_status emul_set_fault(struct emul *e, u8 vector, bool has_error, u32 error_code, u64 addr);
 
 /*
- * Decode at e->rip. Bytes that hardware gave (DecodeAssists) may be put in insn.bytes/nr_bytes first.
- * Returns EMUL_DONE, EMUL_FAULT (fetch fault, #UD, #GP for an overlong one), EMUL_RETRY or EMUL_UNHANDLED.
+ * Decode at e->rip. Bytes that hardware gave (DecodeAssists) may be put in insn.bytes/nr_bytes
+ * first. Returns EMUL_DONE, EMUL_FAULT (fetch fault, #UD, #GP for an overlong one), EMUL_RETRY or
+ * EMUL_UNHANDLED.
  */
 enum emul_status emul_decode(struct emul *e);
 
 /*
- * Executes the decoded instruction: one whole instruction, or for REP as many iterations as fit in a
- * bounded batch (RIP is then left on the instruction and RCX/RSI/RDI advanced). On EMUL_DONE regs, rip and
- * rflags are committed. May be called again after EMUL_IO with e untouched.
+ * Executes the decoded instruction: one whole instruction, or for REP as many iterations as fit in
+ * a bounded batch (RIP is then left on the instruction and RCX/RSI/RDI advanced). On EMUL_DONE
+ * regs, rip and rflags are committed. May be called again after EMUL_IO with e untouched.
  */
 enum emul_status emul_run(struct emul *e);
 
 /*
- * Length of the instruction at @bytes (n of them valid) in @mode, for intercepts without NRIPS. @cs_l/@cs_d
- * are folded into mode. Skips legacy and REX prefixes and compares the opcode: returns 0 where it is not the one
- * that the intercept names. @opcode is up to 3 bytes, e.g. {0x0f,0xa2}.
+ * Length of the instruction at @bytes (n of them valid) in @mode, for intercepts without NRIPS.
+ * @cs_l/@cs_d are folded into mode. Skips legacy and REX prefixes and compares the opcode: returns
+ * 0 where it is not the one that the intercept names. @opcode is up to 3 bytes, e.g. {0x0f,0xa2}.
  */
 unsigned int emul_insn_len(const u8 *bytes, unsigned int n, enum emul_mode mode, const u8 *opcode,
 			   unsigned int opcode_len);

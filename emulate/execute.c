@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The operations, all with a memory operand but for what two-operand forms need. Registers change only when the
- * instruction retires: an access that needs userspace ends the attempt, and the instruction is run again from its start.
+ * The operations, all with a memory operand but for what two-operand forms need. Registers change
+ * only when the instruction retires: an access that needs userspace ends the attempt, and the
+ * instruction is run again from its start.
  */
 #ifdef __KERNEL__
 #include <linux/kernel.h>
@@ -291,7 +292,10 @@ static enum emul_status cmpxchg_wide(struct emul *e)
 
 /* --- bits --- */
 
-/* @which: 0 BT, 1 BTS, 2 BTR, 3 BTC. A register operand reaches beyond the word: bit n is in the byte n / 8. */
+/*
+ * @which: 0 BT, 1 BTS, 2 BTR, 3 BTC. A register operand reaches beyond the word: bit n is in the
+ * byte n / 8.
+ */
 static enum emul_status bit_op(struct emul *e, unsigned int which, s64 bit, bool reaches)
 {
 	unsigned int size = e->insn.op_size, bits = 8 * size;
@@ -369,7 +373,10 @@ static enum emul_status cmov(struct emul *e)
 	enum emul_status st;
 	u64 val;
 
-	/* The operand is read whether or not it is used, and a 32-bit destination is cleared above in any case. */
+	/*
+	 * The operand is read whether or not it is used, and a 32-bit destination is cleared above
+	 * in any case.
+	 */
 	st = mem_read(e, &val, size);
 	if (st != EMUL_DONE)
 		return st;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * String instructions and their REP forms (APM vol. 3, MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS and section 1.2.6). Each
- * iteration commits its registers, so whatever stops the loop leaves the instruction resumable.
+ * String instructions and their REP forms (APM vol. 3, MOVS, CMPS, STOS, LODS, SCAS, INS, OUTS and
+ * section 1.2.6). Each iteration commits its registers, so whatever stops the loop leaves the
+ * instruction resumable.
  */
 #ifdef __KERNEL__
 #include <linux/kernel.h>
@@ -17,7 +18,10 @@ static u64 address_reg(const struct emul *e, unsigned int reg)
 	return e->regs[reg] & size_mask(e->insn.addr_size);
 }
 
-/* Adds to rSI, rDI or rCX in the address size: 16-bit ones keep the upper part, 32-bit ones clear it. */
+/*
+ * Adds to rSI, rDI or rCX in the address size: 16-bit ones keep the upper part, 32-bit ones clear
+ * it.
+ */
 static void advance(struct emul *e, unsigned int reg, s64 by)
 {
 	u64 val = e->regs[reg] + by;
@@ -127,7 +131,10 @@ static enum emul_status outs(struct emul *e, unsigned int *count)
 	return st == EMUL_DONE ? e->ops->pio_out(e, port, size, buf, count) : st;
 }
 
-/* One iteration (for ports: as many as go at once); *count says how many, *si and *di whether the pointers move. */
+/*
+ * One iteration (for ports: as many as go at once); *count says how many, *si and *di whether the
+ * pointers move.
+ */
 static enum emul_status iterate(struct emul *e, unsigned int kind, unsigned int *count, bool *si,
 				bool *di)
 {

@@ -21,7 +21,10 @@
 #define RTE_WRITABLE	0xff0000000001afffull
 #define RTE_READONLY	(BIT_ULL(12) | RTE_REMOTE_IRR)
 
-/* A level interrupt whose EOI finds the line still high this often in a row is a storm: the next one waits. */
+/*
+ * A level interrupt whose EOI finds the line still high this often in a row is a storm: the next
+ * one waits.
+ */
 #define STORM_LIMIT	10000
 #define STORM_DELAY_NS	(10 * NSEC_PER_MSEC)
 
@@ -37,7 +40,10 @@ struct ioapic {
 	u32 deferred;		/* pins that the timer delivers */
 };
 
-/* Sends the pin's interrupt if it is pending, not masked, and (level) not in service. As lapic_deliver(); -1 where it can't go. */
+/*
+ * Sends the pin's interrupt if it is pending, not masked, and (level) not in service. As
+ * lapic_deliver(); -1 where it can't go.
+ */
 static int deliver(struct ioapic *io, unsigned int pin)
 {
 	u64 e = io->rte[pin];
@@ -105,7 +111,10 @@ static enum hrtimer_restart storm_over(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
-/** ioapic_eoi() - an APIC ended @vector, which came as @level or edge: pins that sent a level may send again. */
+/**
+ * ioapic_eoi() - an APIC ended @vector, which came as @level or edge: pins that sent a level may
+ * send again.
+ */
 void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 {
 	struct ioapic *io = chip->ioapic;

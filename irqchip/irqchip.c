@@ -15,7 +15,8 @@ void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm)
 }
 
 /**
- * irqchip_create() - KVM_CREATE_IRQCHIP: the PIC pair, the IOAPIC and the default routing. vm->lock held; sleeps.
+ * irqchip_create() - KVM_CREATE_IRQCHIP: the PIC pair, the IOAPIC and the default routing. vm->lock
+ * held; sleeps.
  * @chip: the VM's interrupt controllers
  *
  * Return: 0, -EEXIST, -ENOMEM.
@@ -50,7 +51,8 @@ free_pic:
 }
 
 /**
- * irqchip_create_split() - KVM_CAP_SPLIT_IRQCHIP: APICs in the kernel, PIC and IOAPIC in userspace. vm->lock held; sleeps.
+ * irqchip_create_split() - KVM_CAP_SPLIT_IRQCHIP: APICs in the kernel, PIC and IOAPIC in userspace.
+ * vm->lock held; sleeps.
  * @chip: the VM's interrupt controllers
  * @routes: how many GSIs are pins of userspace's IOAPIC
  *
@@ -89,7 +91,8 @@ static bool write_byte(struct irqchip *chip, u16 port, u8 val)
 }
 
 /**
- * irqchip_port_read() - IN. These are 8-bit devices: a wider access is split, as the ISA bus does it.
+ * irqchip_port_read() - IN. These are 8-bit devices: a wider access is split, as the ISA bus does
+ * it.
  * @chip: the VM's interrupt controllers
  * @port: first port
  * @size: bytes: 1, 2 or 4

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Interrupt controllers of one VM: local APICs, IOAPIC, the pair of 8259 PICs, the 8254 PIT, and GSI routing.
+ * Interrupt controllers of one VM: local APICs, IOAPIC, the pair of 8259 PICs, the 8254 PIT, and
+ * GSI routing.
  *
- * Layering: knows nothing of vCPUs or the VMCB. It reaches upward only by irqchip_ops. Everything may be called from hard
- * interrupt context (hrtimers, irqfd wake-ups), so all its locks are raw and taken with interrupts off; nothing here sleeps
- * except the functions that say so.
+ * Layering: knows nothing of vCPUs or the VMCB. It reaches upward only by irqchip_ops. Everything
+ * may be called from hard interrupt context (hrtimers, irqfd wake-ups), so all its locks are raw
+ * and taken with interrupts off; nothing here sleeps except the functions that say so.
  */
 #ifndef SVM_IRQCHIP_H
 #define SVM_IRQCHIP_H
@@ -26,11 +27,14 @@ struct pit;
 
 struct irqchip_ops {
 	/*
-	 * Something became pending on the vCPU that owns @apic (interrupt, NMI, INIT, SIPI, timer): make it look, waking it from HLT.
-	 * Any context.
+	 * Something became pending on the vCPU that owns @apic (interrupt, NMI, INIT, SIPI, timer):
+	 * make it look, waking it from HLT. Any context.
 	 */
 	void (*kick)(struct lapic *apic);
-	/* With chip->resampling: the interrupt of an input was ended. By the vCPU's thread, which may be atomic. */
+	/*
+	 * With chip->resampling: the interrupt of an input was ended. By the vCPU's thread, which
+	 * may be atomic.
+	 */
 	void (*eoi)(struct irqchip *chip, u32 input);
 };
 
@@ -43,7 +47,8 @@ struct irqchip_ops {
 
 struct lapic {
 	/* hot: read by the vCPU on each entry */
-	bool maybe_pending;	/* hint: an IRR bit may be set; cleared only by the owner when it finds none */
+	/* hint: an IRR bit may be set; cleared only by the owner when it finds none */
+	bool maybe_pending;
 	bool enabled;		/* APIC_BASE.EN and software-enabled (SVR bit 8) */
 	unsigned long events;	/* LAPIC_EV_*, atomic bit operations */
 	u8 sipi_vector;
@@ -54,7 +59,8 @@ struct lapic {
 	struct irqchip *chip;
 	u64 base;		/* MSR 0x1B */
 	u64 tscdeadline;	/* guest TSC units */
-	u8 *regs;		/* one 4 KiB page in the architectural layout (offset 0x20 = ID ...) */
+	/* one 4 KiB page in the architectural layout (offset 0x20 = ID ...) */
+	u8 *regs;
 	struct hrtimer timer;
 	u8 highest_isr;		/* highest vector in service, 0: none */
 	/* timer (lapic_timer.c) */
@@ -63,7 +69,8 @@ struct lapic {
 	bool timer_armed;
 	bool deadline_mode;
 	bool is_bsp;
-	unsigned long esr_pending;	/* errors since the last write to ESR, atomic bit operations */
+	/* errors since the last write to ESR, atomic bit operations */
+	unsigned long esr_pending;
 	/* how the guest's TSC relates to the host's, for TSC-deadline: set by svm/ */
 	u64 tsc_offset;		/* guest TSC = (host TSC * ratio) + tsc_offset */
 	u32 guest_tsc_khz;
@@ -77,7 +84,8 @@ struct irqchip {
 	void *vm;
 	raw_spinlock_t lock;		/* PIC and IOAPIC state */
 	u8 kind;			/* enum irqchip_kind; published with smp_store_release() */
-	unsigned int ioapic_routes;	/* split: the first routes are the pins of userspace's IOAPIC */
+	/* split: the first routes are the pins of userspace's IOAPIC */
+	unsigned int ioapic_routes;
 	struct pic_pair *pic;
 	struct ioapic *ioapic;
 	struct pit *pit;		/* NULL until pit_create() */
@@ -89,12 +97,14 @@ struct irqchip {
 	struct irq_routing __rcu *routing;	/* changed under vm->lock, read under RCU */
 	u8 line_sources[IRQCHIP_MAX_GSI]; /* Protected by: lock; who holds the GSI's line high */
 	bool resampling;		/* an irqfd wants to know of EOIs; never cleared */
-	bool pic_output;		/* INTR of the PIC pair; written with lock held, read without */
+	/* INTR of the PIC pair; written with lock held, read without */
+	bool pic_output;
 };
 
 /* --- life cycle (these sleep) --- */
 void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm);
-int irqchip_create(struct irqchip *chip);	/* PIC pair, IOAPIC, default routing. -EEXIST, -ENOMEM */
+/* PIC pair, IOAPIC, default routing. -EEXIST, -ENOMEM */
+int irqchip_create(struct irqchip *chip);
 int irqchip_create_split(struct irqchip *chip, unsigned int routes);
 void irqchip_destroy(struct irqchip *chip);	/* also PIT and routing; LAPICs are already gone */
 static inline bool irqchip_in_kernel(const struct irqchip *chip)
@@ -107,7 +117,9 @@ static inline bool irqchip_full(const struct irqchip *chip)
 	return READ_ONCE(chip->kind) == IRQCHIP_FULL;
 }
 
-/* One LAPIC a vCPU; lapic_create() publishes it in chip->lapics[]. lapic_destroy() cancels timers. */
+/*
+ * One LAPIC a vCPU; lapic_create() publishes it in chip->lapics[]. lapic_destroy() cancels timers.
+ */
 struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu);
 void lapic_destroy(struct lapic *apic);
 void lapic_reset(struct lapic *apic, bool init_event);
@@ -132,7 +144,10 @@ bool lapic_accepts_pic(struct lapic *apic);
 u8 lapic_get_cr8(struct lapic *apic);
 void lapic_set_cr8(struct lapic *apic, u8 cr8);
 
-/* Register access by MMIO: offset within the 4 KiB page; only aligned 32-bit accesses of the 16-byte slots carry data. */
+/*
+ * Register access by MMIO: offset within the 4 KiB page; only aligned 32-bit accesses of the
+ * 16-byte slots carry data.
+ */
 u32 lapic_mmio_read(struct lapic *apic, u32 offset);
 void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val);
 /* x2APIC MSRs 0x800-0x8ff, IA32_TSC_DEADLINE. 0 or -EINVAL (#GP). */
@@ -177,7 +192,10 @@ bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const vo
 /* Inputs, for irqchip_ops.eoi: 0..15 of the PICs, from here on of the IOAPIC. */
 #define IRQ_INPUT_IOAPIC	16
 bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input);
-/* Asserts or releases @gsi through the routing table. >0 delivered, 0 coalesced, <0 masked or -EINVAL. */
+/*
+ * Asserts or releases @gsi through the routing table. >0 delivered, 0 coalesced, <0 masked or
+ * -EINVAL.
+ */
 int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level);
 int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi);
 int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry *entries, unsigned int nr);
@@ -185,7 +203,8 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 /* KVM_GET/SET_IRQCHIP, PIT2. 0 or -EINVAL/-ENXIO. */
 int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s);
 int irqchip_set_state(struct irqchip *chip, const struct kvm_irqchip *s);
-int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg);	/* -EEXIST, -ENOENT without irqchip, -ENOMEM */
+/* -EEXIST, -ENOENT without irqchip, -ENOMEM */
+int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg);
 int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s);
 int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s);
 int pit_set_reinject(struct irqchip *chip, bool reinject);

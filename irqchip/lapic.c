@@ -185,7 +185,8 @@ void lapic_eoi(struct lapic *apic)
  * lapic_eoi_can_wait() - would an EOI now unblock nothing and tell nobody?
  * @apic: the APIC
  *
- * Return: true where one edge-triggered interrupt is in service, none waits and nobody listens for EOIs.
+ * Return: true where one edge-triggered interrupt is in service, none waits and nobody listens for
+ * EOIs.
  */
 bool lapic_eoi_can_wait(const struct lapic *apic)
 {
@@ -335,8 +336,8 @@ static bool match_physical(const struct lapic *apic, u32 dest)
 }
 
 /*
- * 0xff addresses all from where destinations have 8 bits: xAPICs, IOAPIC, and MSIs without interrupt
- * remapping (api.rst: KVM_CAP_X2APIC_API).
+ * 0xff addresses all from where destinations have 8 bits: xAPICs, IOAPIC, and MSIs without
+ * interrupt remapping (api.rst: KVM_CAP_X2APIC_API).
  */
 static bool broadcast(const struct lapic *apic, const struct apic_msg *msg)
 {
@@ -832,7 +833,8 @@ struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu)
 	lapic_timer_init(apic);
 	lapic_reset(apic, false);
 	chip->lapics[chip->nr_lapics] = apic;
-	smp_store_release(&chip->nr_lapics, chip->nr_lapics + 1);	/* pairs with lapic_deliver() */
+	/* pairs with lapic_deliver() */
+	smp_store_release(&chip->nr_lapics, chip->nr_lapics + 1);
 	return apic;
 }
 
@@ -840,8 +842,8 @@ struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu)
  * lapic_destroy() - the VM is going. Sleeps.
  * @apic: the APIC
  *
- * The PIT may still tick and an irqfd may still be on its way: hide the APICs, all at once, and wait for
- * messages under way. They are sent from hard interrupts, under raw locks or RCU.
+ * The PIT may still tick and an irqfd may still be on its way: hide the APICs, all at once, and
+ * wait for messages under way. They are sent from hard interrupts, under raw locks or RCU.
  */
 void lapic_destroy(struct lapic *apic)
 {

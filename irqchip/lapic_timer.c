@@ -3,8 +3,8 @@
  * The local APIC's timer (APM vol. 2, 16.4.1): one-shot and periodic counts of a 1 GHz bus clock,
  * and TSC-deadline, all on one hrtimer.
  *
- * The callback runs in hard interrupts while the vCPU's thread may write registers; what both write,
- * the thread writes only while the timer is cancelled.
+ * The callback runs in hard interrupts while the vCPU's thread may write registers; what both
+ * write, the thread writes only while the timer is cancelled.
  */
 #include <linux/hrtimer.h>
 #include <linux/math64.h>
@@ -74,7 +74,8 @@ static u64 until(const struct lapic *apic, u64 deadline)
 }
 
 /**
- * lapic_set_tsc_offset() - the guest's TSC was moved: arm a deadline that waits anew. The vCPU's thread.
+ * lapic_set_tsc_offset() - the guest's TSC was moved: arm a deadline that waits anew. The vCPU's
+ * thread.
  * @apic: the APIC
  * @offset: guest TSC less host TSC
  */
@@ -136,7 +137,8 @@ void lapic_timer_init(struct lapic *apic)
 }
 
 /**
- * lapic_timer_stop() - no expiry after this. Waits for one that is running; not from hard interrupts.
+ * lapic_timer_stop() - no expiry after this. Waits for one that is running; not from hard
+ * interrupts.
  * @apic: the APIC
  */
 void lapic_timer_stop(struct lapic *apic)
@@ -229,8 +231,8 @@ void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr)
  * lapic_timer_mode_changed() - the timer's LVT entry was written.
  * @apic: the APIC
  *
- * A change to or from TSC-deadline mode disarms; one between one-shot and periodic takes effect at the
- * next expiry.
+ * A change to or from TSC-deadline mode disarms; one between one-shot and periodic takes effect at
+ * the next expiry.
  */
 void lapic_timer_mode_changed(struct lapic *apic)
 {

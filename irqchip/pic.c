@@ -84,7 +84,10 @@ static void update(struct pic_pair *pair)
 			chip->ops->kick(chip->lapics[i]);
 }
 
-/** pic_set_irq() - an input of the pair (0..15) changes. chip->lock held. 1 delivered, 0 coalesced, -1 masked. */
+/**
+ * pic_set_irq() - an input of the pair (0..15) changes. chip->lock held. 1 delivered, 0 coalesced,
+ * -1 masked.
+ */
 int pic_set_irq(struct pic_pair *pair, unsigned int pin, int level)
 {
 	struct pic *p = &pair->pic[(pin >> 3) & 1];
@@ -120,7 +123,10 @@ static void report_eois(struct irqchip *chip, u32 inputs)
 			chip->ops->eoi(chip, i);
 }
 
-/** pic_accept() - interrupt acknowledge: the vector. A request that has gone gives the spurious input 7. */
+/**
+ * pic_accept() - interrupt acknowledge: the vector. A request that has gone gives the spurious
+ * input 7.
+ */
 u8 pic_accept(struct irqchip *chip)
 {
 	struct pic_pair *pair = chip->pic;

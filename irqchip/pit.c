@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The 8254 timer of a PC, and the part of port 61h that belongs to it (Intel's data sheet; APM has nothing on it).
+ * The 8254 timer of a PC, and the part of port 61h that belongs to it (Intel's data sheet; APM has
+ * nothing on it).
  *
- * Counts are not kept but computed from the time at which they were loaded. Only channel 0 interrupts.
+ * Counts are not kept but computed from the time at which they were loaded. Only channel 0
+ * interrupts.
  */
 #include <linux/hrtimer.h>
 #include <linux/math64.h>
@@ -334,7 +336,10 @@ bool pit_port_write(struct irqchip *chip, u16 port, u8 val)
 
 	if (!claims(pit, port))
 		return false;
-	/* A write to channel 0, or a new mode for it, ends the running count; the callback takes the lock. */
+	/*
+	 * A write to channel 0, or a new mode for it, ends the running count; the callback takes
+	 * the lock.
+	 */
 	stop = port == 0x40 || (port == 0x43 && val >> 6 == 0 && (val & 0x30));
 	if (stop)
 		hrtimer_cancel(&pit->timer);
@@ -452,7 +457,8 @@ int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s)
 }
 
 /**
- * pit_set_state() - KVM_SET_PIT2; any bytes are safe. The counts begin anew, as nothing says how far they had come.
+ * pit_set_state() - KVM_SET_PIT2; any bytes are safe. The counts begin anew, as nothing says how
+ * far they had come.
  * @chip: the VM's interrupt controllers
  * @s: the state
  *

@@ -27,8 +27,8 @@ struct irq_routing {
 };
 
 /*
- * MSI address and data (APM vol. 2, 16.11): 0xfee in bits 31:20, destination in 19:12 (with 32-bit ids also bits 63:40), logical mode in
- * bit 2; vector, delivery mode and trigger mode in the data.
+ * MSI address and data (APM vol. 2, 16.11): 0xfee in bits 31:20, destination in 19:12 (with 32-bit
+ * ids also bits 63:40), logical mode in bit 2; vector, delivery mode and trigger mode in the data.
  */
 static void msi_decode(const struct irqchip *chip, u64 address, u32 data, struct apic_msg *msg)
 {
@@ -61,7 +61,10 @@ int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi)
 	return lapic_deliver(chip, &msg) >= 0;
 }
 
-/** irqchip_feeds() - does @gsi drive this input (see IRQ_INPUT_IOAPIC)? The caller is in an RCU read section. */
+/**
+ * irqchip_feeds() - does @gsi drive this input (see IRQ_INPUT_IOAPIC)? The caller is in an RCU read
+ * section.
+ */
 bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input)
 {
 	const struct irq_routing *table = rcu_dereference(chip->routing);
@@ -93,7 +96,8 @@ static int set_line(struct irqchip *chip, int source, u32 gsi, int level)
  * @gsi: the line
  * @level: 1 or 0
  *
- * Return: as KVM_IRQ_LINE_STATUS: >0 delivered, 0 coalesced, <0 masked; -EINVAL for a GSI without a route.
+ * Return: as KVM_IRQ_LINE_STATUS: >0 delivered, 0 coalesced, <0 masked; -EINVAL for a GSI without a
+ * route.
  */
 int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level)
 {
@@ -204,8 +208,8 @@ static void publish(struct irqchip *chip, struct irq_routing *table)
  * @entries: the new table
  * @nr: its length
  *
- * Return: 0, -ENOMEM, or -EINVAL for flags, unknown types or chips, pins and GSIs out of range, two entries for
- * one chip and GSI; the old table stays then.
+ * Return: 0, -ENOMEM, or -EINVAL for flags, unknown types or chips, pins and GSIs out of range, two
+ * entries for one chip and GSI; the old table stays then.
  */
 int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry *entries,
 			unsigned int nr)
@@ -233,7 +237,10 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 	return 0;
 }
 
-/** routing_has_level_vector() - split irqchip: does a pin of userspace's IOAPIC send this vector, level-triggered? */
+/**
+ * routing_has_level_vector() - split irqchip: does a pin of userspace's IOAPIC send this vector,
+ * level-triggered?
+ */
 bool routing_has_level_vector(struct irqchip *chip, u8 vector)
 {
 	struct irq_routing *table;

@@ -15,7 +15,8 @@
 #define CHUNK_LONGS	(PAGE_SIZE / sizeof(long))
 
 /*
- * Clears the pages of @mask in the log, which are a report to userspace or an answer to one, and takes their write permission:
+ * Clears the pages of @mask in the log, which are a report to userspace or an answer to one, and
+ * takes their write permission:
  * @n words from word @first. Bits set meanwhile stay. True if a flush is due.
  */
 static bool clear_chunk(struct memory *mem, struct memslot *slot, unsigned long first,
@@ -47,7 +48,9 @@ static void flush_log(struct memory *mem)
 	spin_unlock(&mem->npt_lock);
 }
 
-/* The log to userspace, and what was told so is cleared, unless KVM_CLEAR_DIRTY_LOG is to do that. */
+/*
+ * The log to userspace, and what was told so is cleared, unless KVM_CLEAR_DIRTY_LOG is to do that.
+ */
 static int get_log(struct memory *mem, struct memslot *slot, unsigned long __user *to,
 		   unsigned long *buf)
 {

@@ -71,7 +71,8 @@ struct memory {
 	struct srcu_struct srcu;
 	struct mutex slots_lock;	/* one change of the slots, one reader of a dirty log */
 	struct xarray slot_ids;		/* Protected by: slots_lock; the slots by their ids */
-	u32 log_flags;			/* Protected by: slots_lock; KVM_DIRTY_LOG_* of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+	/* Protected by: slots_lock; KVM_DIRTY_LOG_* of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+	u32 log_flags;
 
 	spinlock_t npt_lock;
 	u64 *root;			/* Protected by: npt_lock (the whole table is) */

@@ -149,7 +149,10 @@ static struct memslot *slot_alloc(const struct kvm_userspace_memory_region *r,
 	return slot;
 }
 
-/* The array @cur without @old and with @new, either of which may be NULL. -EEXIST: @new overlaps another slot, -ENOMEM. */
+/*
+ * The array @cur without @old and with @new, either of which may be NULL. -EEXIST: @new overlaps
+ * another slot, -ENOMEM.
+ */
 static struct memslots *slots_replace(const struct memslots *cur, const struct memslot *old,
 				      struct memslot *new)
 {

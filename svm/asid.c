@@ -2,8 +2,8 @@
 /*
  * ASIDs: which translations of the TLB belong to which vCPU (APM vol. 2, 15.16).
  *
- * Each CPU hands out numbers 1..nr_asids-1 and counts generations. A vCPU's number is good on one CPU and in one
- * generation:
+ * Each CPU hands out numbers 1..nr_asids-1 and counts generations. A vCPU's number is good on one
+ * CPU and in one generation:
  *
  *	vCPU comes to	number is from		TLB may hold		so
  *	same CPU	this generation		its translations	keep it
@@ -12,7 +12,8 @@
  *	any, and wants a flush (REQ_TLB_FLUSH)	its stale ones		FlushByAsid, else new number
  *	new number wanted, none left		anybody's		new generation, flush all at the next VMRUN
  *
- * 0 is the host's. Generations never repeat on a CPU, so an offline/online cycle can't revive an old number.
+ * 0 is the host's. Generations never repeat on a CPU, so an offline/online cycle can't revive an
+ * old number.
  */
 #include "svm/cpu.h"
 
@@ -37,10 +38,14 @@ void asid_prepare(struct vcpu *v, struct svm_cpu *sc)
 
 	if (v->last_cpu != cpu || v->asid_generation != sc->asid_generation) {
 		v->last_cpu = cpu;
-		v->vmcb->control.clean = 0;	/* what this CPU has cached of the VMCB may be of an earlier stay */
+		/* what this CPU has cached of the VMCB may be of an earlier stay */
+		v->vmcb->control.clean = 0;
 		asid_new(v, sc);
 	}
-	/* It falls to whoever enters first: the vCPU that opened the generation may have left without. */
+	/*
+	 * It falls to whoever enters first: the vCPU that opened the generation may have left
+	 * without.
+	 */
 	if (unlikely(sc->flush_all))
 		v->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
 }

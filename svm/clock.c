@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guest time: the TSC offset, and kvmclock (Documentation/virt/kvm/x86/msr.rst describes the guest's side).
+ * Guest time: the TSC offset, and kvmclock (Documentation/virt/kvm/x86/msr.rst describes the
+ * guest's side).
  *
- * All vCPUs of a VM count from one reference pair (host TSC, nanoseconds), taken when the VM is made or its clock set: so
- * the clock is the same on all of them, and the "stable" flag is true as long as the host's TSC is.
+ * All vCPUs of a VM count from one reference pair (host TSC, nanoseconds), taken when the VM is
+ * made or its clock set: so the clock is the same on all of them, and the "stable" flag is true as
+ * long as the host's TSC is.
  */
 #include <linux/kvm_para.h>
 #include <linux/timekeeping.h>
@@ -45,7 +47,8 @@ void svm_set_tsc_offset(struct vcpu *v, u64 offset)
  * tsc_write() - write the guest's TSC.
  * @v: the vCPU
  * @data: guest TSC ticks
- * @host: from userspace. A VMM restores its vCPUs one after the other; values that belong together (within a second of
+ * @host: from userspace. A VMM restores its vCPUs one after the other; values that belong together
+ * (within a second of
  *        where the last one would be by now, or both zero) must give one common offset, or the TSCs would be out of step.
  */
 int tsc_write(struct vcpu *v, u64 data, bool host)
@@ -88,7 +91,9 @@ bool svm_has_tsc_control(void)
 	return false;
 }
 
-/** svm_set_tsc_khz() - KVM_SET_TSC_KHZ. -EINVAL where it would need scaling (250 ppm are tolerated). */
+/**
+ * svm_set_tsc_khz() - KVM_SET_TSC_KHZ. -EINVAL where it would need scaling (250 ppm are tolerated).
+ */
 int svm_set_tsc_khz(struct vcpu *v, u32 khz)
 {
 	u32 tolerance = tsc_khz / 4000;
@@ -114,8 +119,8 @@ void clock_init(struct vm *vm)
 }
 
 /*
- * A time page counts forward from a TSC value that the guest has seen: where the guest's TSC was set back behind the
- * reference, the reference moves to now, for all vCPUs.
+ * A time page counts forward from a TSC value that the guest has seen: where the guest's TSC was
+ * set back behind the reference, the reference moves to now, for all vCPUs.
  */
 static void clock_rebase(struct vcpu *v)
 {
@@ -276,7 +281,8 @@ static void write_wall_clock(struct vcpu *v, u64 gpa)
  * @index: the MSR
  * @data: its value: GPA and flags
  *
- * Context: SRCU read lock held in the guest's case; from userspace the page is written at the next KVM_RUN.
+ * Context: SRCU read lock held in the guest's case; from userspace the page is written at the next
+ * KVM_RUN.
  */
 int clock_write_msr(struct vcpu *v, u32 index, u64 data)
 {

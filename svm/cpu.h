@@ -7,7 +7,10 @@
 
 #include "svm/svm.h"
 
-/* CPUID 0x8000000A EDX (APM vol. 3, E.4.9). Read directly: names and numbering of X86_FEATURE_* differ. */
+/*
+ * CPUID 0x8000000A EDX (APM vol. 3, E.4.9). Read directly: names and numbering of X86_FEATURE_*
+ * differ.
+ */
 #define SVMF_NPT		BIT(0)
 #define SVMF_LBRV		BIT(1)
 #define SVMF_LOCK		BIT(2)
@@ -49,16 +52,21 @@ struct svm_cpu {
 	bool enabled;			/* SVME is ours on this CPU */
 	void *hsave;			/* VM_HSAVE_PA page */
 	u64 hsave_pa;
-	u64 host_vmcb_pa;		/* where VMSAVE keeps the host's FS, GS, TR, LDTR and syscall MSRs */
+	/* where VMSAVE keeps the host's FS, GS, TR, LDTR and syscall MSRs */
+	u64 host_vmcb_pa;
 	void *host_vmcb;
 	u64 asid_generation;		/* never goes back, not even over CPU hotplug */
 	u32 next_asid;
-	bool flush_all;			/* the generation is new: no VMRUN has flushed its ASIDs yet */
+	/* the generation is new: no VMRUN has flushed its ASIDs yet */
+	bool flush_all;
 	struct vcpu *last_vcpu;		/* for the IBPB; compared, never dereferenced */
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
-/* SVM instructions; an exception (SVME cleared by a crash or reboot) is ignored here and met again at VMRUN. */
+/*
+ * SVM instructions; an exception (SVME cleared by a crash or reboot) is ignored here and met again
+ * at VMRUN.
+ */
 static __always_inline void clgi(void)
 {
 	asm volatile("1: clgi\n2:\n" _ASM_EXTABLE(1b, 2b) ::: "memory");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * CPUID: what guests can be offered (the hardware's features that this module can really give), and the instruction's intercept.
+ * CPUID: what guests can be offered (the hardware's features that this module can really give), and
+ * the instruction's intercept.
  */
 #include <linux/kvm_para.h>
 #include <linux/slab.h>
@@ -42,7 +43,8 @@ struct cpuid_list {
 
 static struct kvm_cpuid_entry2 *add(struct cpuid_list *l, u32 function, u32 index, u32 flags)
 {
-	static struct kvm_cpuid_entry2 overflow;	/* written, never read: the count tells userspace */
+	/* written, never read: the count tells userspace */
+	static struct kvm_cpuid_entry2 overflow;
 	struct kvm_cpuid_entry2 *e = l->nr < l->max ? &l->e[l->nr] : &overflow;
 
 	l->nr++;
@@ -373,14 +375,20 @@ int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 	return 0;
 }
 
-/** svm_enforce_pv() - KVM_CAP_ENFORCE_PV_FEATURE_CPUID: may the guest use only what its CPUID offers? */
+/**
+ * svm_enforce_pv() - KVM_CAP_ENFORCE_PV_FEATURE_CPUID: may the guest use only what its CPUID
+ * offers?
+ */
 void svm_enforce_pv(struct vcpu *v, bool on)
 {
 	v->pv_enforce = on;
 	cpuid_update(v);
 }
 
-/** exit_cpuid() - CPUID. Leaves that userspace did not give read as zero, as beyond the last one on AMD. */
+/**
+ * exit_cpuid() - CPUID. Leaves that userspace did not give read as zero, as beyond the last one on
+ * AMD.
+ */
 enum vcpu_next exit_cpuid(struct vcpu *v)
 {
 	const struct kvm_cpuid_entry2 *e = find(v, v->vmcb->save.rax, v->regs[REG_RCX]);

@@ -2,8 +2,9 @@
 /*
  * Guest debugging by userspace (KVM_SET_GUEST_DEBUG): single-step, INT3, breakpoint registers.
  *
- * The guest's debug registers stay its own: while userspace debugs with registers, its DR7 stands in the VMCB, its addresses are
- * loaded around VMRUN, and guest_dr6() and guest_dr7() find the guest's. RFLAGS.TF is userspace's only inside KVM_RUN.
+ * The guest's debug registers stay its own: while userspace debugs with registers, its DR7 stands
+ * in the VMCB, its addresses are loaded around VMRUN, and guest_dr6() and guest_dr7() find the
+ * guest's. RFLAGS.TF is userspace's only inside KVM_RUN.
  */
 #include "svm/exit.h"
 
@@ -17,7 +18,10 @@ u32 svm_guest_debug_flags(void)
 	return VALID_CONTROL;
 }
 
-/** debug_intercepts() - INT3 where userspace wants it. QEMU's TCG takes it for an INT n (Documentation/errata.rst). */
+/**
+ * debug_intercepts() - INT3 where userspace wants it. QEMU's TCG takes it for an INT n
+ * (Documentation/errata.rst).
+ */
 void debug_intercepts(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
@@ -36,7 +40,8 @@ void debug_intercepts(struct vcpu *v)
  * @v: the vCPU
  * @d: what to debug; nothing without KVM_GUESTDBG_ENABLE
  *
- * Return: 0, -EINVAL for unknown flags, -EBUSY where an exception is to be injected and another one waits.
+ * Return: 0, -EINVAL for unknown flags, -EBUSY where an exception is to be injected and another one
+ * waits.
  */
 int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d)
 {
@@ -131,7 +136,10 @@ void debug_step_begin(struct vcpu *v)
 	*rflags |= X86_EFLAGS_TF;
 }
 
-/** debug_step_end() - ... and ends: TF is the guest's again. Where the guest has cleared it, it stays so. */
+/**
+ * debug_step_end() - ... and ends: TF is the guest's again. Where the guest has cleared it, it
+ * stays so.
+ */
 void debug_step_end(struct vcpu *v)
 {
 	if (v->nmi_step)

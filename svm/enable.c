@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Probing for SVM and owning it: EFER.SVME and VM_HSAVE_PA on each CPU from the first VM to the last, across CPU
- * hotplug, suspend, reboot and crash (APM vol. 2, 15.4 and 15.30).
+ * Probing for SVM and owning it: EFER.SVME and VM_HSAVE_PA on each CPU from the first VM to the
+ * last, across CPU hotplug, suspend, reboot and crash (APM vol. 2, 15.4 and 15.30).
  */
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
@@ -42,7 +42,8 @@ MODULE_PARM_DESC(cleanbits, "Use VMCB clean bits where the CPU has them (default
 static DEFINE_MUTEX(hardware_lock);
 static unsigned int hardware_users;	/* Protected by: hardware_lock */
 static enum cpuhp_state hotplug_state;
-static bool syscore_users;		/* hardware_users as syscore callbacks may read it: no locks there */
+/* hardware_users as syscore callbacks may read it: no locks there */
+static bool syscore_users;
 
 /* Runs on the CPU, interrupts off. */
 static int cpu_enable(void)
@@ -53,7 +54,10 @@ static int cpu_enable(void)
 	rdmsrq(MSR_EFER, efer);
 	if (efer & EFER_SVME)
 		return -EBUSY;
-	/* A host SPEC_CTRL, TSC ratio or HSAVE page of a former owner must not survive into our VMRUN. */
+	/*
+	 * A host SPEC_CTRL, TSC ratio or HSAVE page of a former owner must not survive into our
+	 * VMRUN.
+	 */
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
 	wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
 	tsc_aux_cpu_init();
@@ -64,7 +68,10 @@ static int cpu_enable(void)
 	return 0;
 }
 
-/* Runs on the CPU, interrupts off. Safe in emergencies: touches registers and own per-CPU data only. */
+/*
+ * Runs on the CPU, interrupts off. Safe in emergencies: touches registers and own per-CPU data
+ * only.
+ */
 static void cpu_disable(void)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
@@ -246,7 +253,8 @@ static int probe(void)
 	svm_caps.spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL) && !svm_caps.v_spec_ctrl;
 	svm_caps.features = edx;
 	edx = cpuid_ebx(0x80000008);
-	svm_caps.spec_ctrl_bits = ((edx >> 14) & 3) | ((edx >> 22) & 4);	/* IBRS, STIBP; SSBD */
+	/* IBRS, STIBP; SSBD */
+	svm_caps.spec_ctrl_bits = ((edx >> 14) & 3) | ((edx >> 22) & 4);
 	svm_caps.nested = boot_cpu_has(X86_FEATURE_HYPERVISOR);
 	svm_caps.phys_bits = boot_cpu_data.x86_phys_bits;
 	fpu_probe();
@@ -285,9 +293,11 @@ static int alloc_cpu_pages(void)
 }
 
 /**
- * svm_module_init() - probe the hardware, allocate per-CPU pages, hook CPU hotplug, suspend and reboot.
+ * svm_module_init() - probe the hardware, allocate per-CPU pages, hook CPU hotplug, suspend and
+ * reboot.
  *
- * Return: 0, -ENODEV (no SVM or no nested paging), -EOPNOTSUPP (disabled, or an encrypted guest), -ENOMEM.
+ * Return: 0, -ENODEV (no SVM or no nested paging), -EOPNOTSUPP (disabled, or an encrypted guest),
+ * -ENOMEM.
  */
 int svm_module_init(void)
 {

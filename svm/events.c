@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Delivery of exceptions, NMIs and interrupts: what EVENTINJ carries at the next VMRUN (APM vol. 2, 15.20), and the
- * windows that are opened for what can't be delivered yet (15.21).
+ * Delivery of exceptions, NMIs and interrupts: what EVENTINJ carries at the next VMRUN (APM vol. 2,
+ * 15.20), and the windows that are opened for what can't be delivered yet (15.21).
  */
 #include "svm/exit.h"
 
@@ -33,7 +33,10 @@ static enum fault_class fault_class(u8 vector)
 	}
 }
 
-/* A second exception before the first was delivered: serve both in turn, #DF or shutdown (APM vol. 2, 8.2.9). */
+/*
+ * A second exception before the first was delivered: serve both in turn, #DF or shutdown (APM vol.
+ * 2, 8.2.9).
+ */
 static void raise_event(struct vcpu *v, u8 vector, bool has_error, u32 error_code)
 {
 	struct vcpu_exception *e = &v->exception;
@@ -99,7 +102,10 @@ void raise_db(struct vcpu *v, u64 dr6)
 
 /* --- after #VMEXIT --- */
 
-/** events_retract() - empty EVENTINJ and V_IRQ. What was put there but not entered with is still queued as injected. */
+/**
+ * events_retract() - empty EVENTINJ and V_IRQ. What was put there but not entered with is still
+ * queued as injected.
+ */
 void events_retract(struct vcpu *v)
 {
 	v->injecting = false;
@@ -117,9 +123,9 @@ void events_retract(struct vcpu *v)
  * events_after_exit() - find out what became of the event that was being delivered.
  * @v: the vCPU
  *
- * Called where EVENTINJ was filled or EXITINTINFO is valid. An event whose delivery was interrupted is queued
- * again. A software interrupt (INT n, INT3, INTO) that the guest itself executed has not moved RIP: it is
- * simply executed again.
+ * Called where EVENTINJ was filled or EXITINTINFO is valid. An event whose delivery was interrupted
+ * is queued again. A software interrupt (INT n, INT3, INTO) that the guest itself executed has not
+ * moved RIP: it is simply executed again.
  */
 void events_after_exit(struct vcpu *v)
 {
@@ -131,7 +137,10 @@ void events_after_exit(struct vcpu *v)
 	if (ours) {
 		v->exception.injected = false;
 		v->nmi_injected = false;
-		/* What is still in V_IRQ was not taken; TCG calls it an exception if its delivery was interrupted. */
+		/*
+		 * What is still in V_IRQ was not taken; TCG calls it an exception if its delivery
+		 * was interrupted.
+		 */
 		v->irq_injected = v->virq && (c->int_ctl & INT_CTL_V_IRQ);
 		if (v->irq_injected && vector == v->irq_vector)
 			info = 0;
@@ -197,7 +206,10 @@ static void window_open(struct vcpu *v)
 
 	if (c->intercept_misc1 & INTERCEPT_VINTR)
 		return;
-	/* A virtual interrupt of the highest priority exits as soon as IF and the shadow permit one. */
+	/*
+	 * A virtual interrupt of the highest priority exits as soon as IF and the shadow permit
+	 * one.
+	 */
 	c->int_ctl = (c->int_ctl & ~WINDOW_BITS) | WINDOW_BITS;
 	c->int_vector = 0;
 	c->intercept_misc1 |= INTERCEPT_VINTR;
@@ -216,8 +228,9 @@ static void window_close(struct vcpu *v)
 }
 
 /*
- * An interrupt that the guest takes at once (IF=1, no shadow). Where V_IRQ is not needed as a window it goes there: EVENTINJ
- * would do as well, but QEMU's TCG may deliver that twice (Documentation/errata.rst).
+ * An interrupt that the guest takes at once (IF=1, no shadow). Where V_IRQ is not needed as a
+ * window it goes there: EVENTINJ would do as well, but QEMU's TCG may deliver that twice
+ * (Documentation/errata.rst).
  */
 static void inject_irq(struct vcpu *v, bool window)
 {
@@ -266,7 +279,10 @@ static void inject_exception(struct vcpu *v)
 	       e->error_code);
 }
 
-/** events_nmi_masked() - an NMI is masked until the IRET of its handler has retired, not merely been reached. */
+/**
+ * events_nmi_masked() - an NMI is masked until the IRET of its handler has retired, not merely been
+ * reached.
+ */
 bool events_nmi_masked(struct vcpu *v)
 {
 	if (v->nmi_masked && v->nmi_iret && v->vmcb->save.rip != v->iret_rip) {
@@ -409,8 +425,8 @@ bool events_user_pic(struct vcpu *v)
  * events_inject() - choose the event for the next VMRUN, and open windows for the rest.
  * @v: the vCPU
  *
- * Called before VMRUN where v->check_events is set. Order (APM vol. 2, 8.5): what was being delivered; exceptions; NMI;
- * interrupts.
+ * Called before VMRUN where v->check_events is set. Order (APM vol. 2, 8.5): what was being
+ * delivered; exceptions; NMI; interrupts.
  */
 void events_inject(struct vcpu *v)
 {
@@ -436,8 +452,8 @@ void events_inject(struct vcpu *v)
 		inject_nmi(v);
 	}
 	/*
-	 * An NMI behind an interrupt shadow: the window serves where IF=1 (STI). Behind MOV SS with IF=0 it waits for the
-	 * next exit; SVM has no NMI window without vNMI.
+	 * An NMI behind an interrupt shadow: the window serves where IF=1 (STI). Behind MOV SS with
+	 * IF=0 it waits for the next exit; SVM has no NMI window without vNMI.
 	 */
 	if (unlikely(v->nmi_pending && !v->nmi_masked))
 		window_open(v);
@@ -492,7 +508,8 @@ bool events_pending(struct vcpu *v)
  * vcpu_apic_events() - act on INIT, SIPI and NMI that the local APIC received. Outer loop.
  * @v: the vCPU
  *
- * INIT puts an application processor into wait-for-SIPI (APM vol. 2, 14.1.3 and 16.5); SIPI starts it at vector << 12 in real mode.
+ * INIT puts an application processor into wait-for-SIPI (APM vol. 2, 14.1.3 and 16.5); SIPI starts
+ * it at vector << 12 in real mode.
  */
 void vcpu_apic_events(struct vcpu *v)
 {

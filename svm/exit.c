@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * #VMEXIT: one switch, short handlers (APM vol. 2, appendix C for the codes, 15.9-15.14 for what they carry).
+ * #VMEXIT: one switch, short handlers (APM vol. 2, appendix C for the codes, 15.9-15.14 for what
+ * they carry).
  *
- * A handler that cannot finish without sleeping returns NEXT_SLEEP with nothing changed and is called again
- * from the outer loop with v->can_sleep set.
+ * A handler that cannot finish without sleeping returns NEXT_SLEEP with nothing changed and is
+ * called again from the outer loop with v->can_sleep set.
  */
 #include <linux/interrupt.h>
 #include <asm/mce.h>
@@ -15,8 +16,8 @@
 /* --- exceptions --- */
 
 /*
- * The host's machine-check handler never saw it: run it here, before this thread can migrate. As if the error had hit user mode:
- * it was the guest's access, and the kernel's own state is sound.
+ * The host's machine-check handler never saw it: run it here, before this thread can migrate. As if
+ * the error had hit user mode: it was the guest's access, and the kernel's own state is sound.
  */
 static enum vcpu_next exit_mc(struct vcpu *v)
 {
@@ -26,7 +27,10 @@ static enum vcpu_next exit_mc(struct vcpu *v)
 	return NEXT_OUTER;
 }
 
-/* #AC and #DB are intercepted only so that a guest can't loop in microcode for ever (CVE-2015-5307, -8104). */
+/*
+ * #AC and #DB are intercepted only so that a guest can't loop in microcode for ever (CVE-2015-5307,
+ * -8104).
+ */
 static enum vcpu_next exit_ac(struct vcpu *v)
 {
 	raise_error(v, X86_TRAP_AC, v->vmcb->control.exit_info_1);
@@ -56,7 +60,10 @@ static enum vcpu_next exit_vintr(struct vcpu *v)
 
 static enum vcpu_next exit_shutdown(struct vcpu *v)
 {
-	/* The VMCB is undefined after SHUTDOWN: give userspace a vCPU as after INIT (APM vol. 2, 15.14.3). */
+	/*
+	 * The VMCB is undefined after SHUTDOWN: give userspace a vCPU as after INIT (APM vol. 2,
+	 * 15.14.3).
+	 */
 	vcpu_reset(v, true);
 	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
 	return NEXT_USER;
@@ -111,7 +118,10 @@ static enum vcpu_next exit_cr4_write(struct vcpu *v)
 		raise_error(v, X86_TRAP_GP, 0);
 		return NEXT_GUEST;
 	}
-	/* Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2); so does any write that touches PGE. */
+	/*
+	 * Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2); so does any
+	 * write that touches PGE.
+	 */
 	if ((cr4 ^ v->vmcb->save.cr4) & (X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_SMEP |
 					 X86_CR4_SMAP | X86_CR4_PCIDE))
 		set_bit(REQ_TLB_FLUSH, &v->requests);
@@ -177,7 +187,10 @@ static u64 dr_read(struct vcpu *v, unsigned int dr)
 	return dr == 6 ? *guest_dr6(v) : *guest_dr7(v);
 }
 
-/* All debug-register accesses exit: guests touch them rarely, and host breakpoints stay where they are. */
+/*
+ * All debug-register accesses exit: guests touch them rarely, and host breakpoints stay where they
+ * are.
+ */
 static enum vcpu_next exit_dr(struct vcpu *v, unsigned int dr, bool write)
 {
 	struct vmcb_save *s = &v->vmcb->save;
@@ -258,8 +271,9 @@ static enum vcpu_next exit_hlt(struct vcpu *v)
 }
 
 /*
- * WBINVD and INVD: no device of a guest here does DMA behind the caches' back, so there is nothing to write back, and
- * what INVD would throw away is the host's too. One handler: QEMU's TCG reports both as WBINVD (Documentation/errata.rst).
+ * WBINVD and INVD: no device of a guest here does DMA behind the caches' back, so there is nothing
+ * to write back, and what INVD would throw away is the host's too. One handler: QEMU's TCG reports
+ * both as WBINVD (Documentation/errata.rst).
  */
 static enum vcpu_next exit_wbinvd(struct vcpu *v)
 {
@@ -268,7 +282,10 @@ static enum vcpu_next exit_wbinvd(struct vcpu *v)
 	return next == NEXT_OUTER ? insn_skip(v, 0x080f, 2) : next;
 }
 
-/* Not offered in CPUID, but served as no-operations, as api.rst says of KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS. */
+/*
+ * Not offered in CPUID, but served as no-operations, as api.rst says of
+ * KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS.
+ */
 static enum vcpu_next exit_monitor(struct vcpu *v)
 {
 	return insn_skip(v, 0xc8010f, 3);
@@ -313,7 +330,10 @@ enum vcpu_next exit_internal_error(struct vcpu *v)
 	return NEXT_USER;
 }
 
-/** exit_delivery_error() - KVM_INTERNAL_ERROR_DELIVERY_EV: an event can't be delivered through MMIO at @gpa. */
+/**
+ * exit_delivery_error() - KVM_INTERNAL_ERROR_DELIVERY_EV: an event can't be delivered through MMIO
+ * at @gpa.
+ */
 enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa)
 {
 	const struct vmcb_control *c = &v->vmcb->control;
@@ -335,8 +355,8 @@ static enum vcpu_next exit_invalid(struct vcpu *v)
 	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
 	v->run->fail_entry.hardware_entry_failure_reason = VMEXIT_INVALID;
 	/*
-	 * QEMU's TCG wipes int_ctl here (Documentation/errata.rst), and a guest that runs without V_INTR_MASKING keeps the
-	 * host's interrupts out with CLI.
+	 * QEMU's TCG wipes int_ctl here (Documentation/errata.rst), and a guest that runs without
+	 * V_INTR_MASKING keeps the host's interrupts out with CLI.
 	 */
 	v->vmcb->control.int_ctl = INT_CTL_V_INTR_MASKING | v->vtpr;
 	v->run->fail_entry.cpu = v->cpu;

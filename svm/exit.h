@@ -13,7 +13,8 @@
 enum vcpu_next {
 	NEXT_GUEST,	/* straight back into the guest */
 	NEXT_OUTER,	/* leave the inner loop, look at requests, enter again */
-	NEXT_SLEEP,	/* the handler must sleep and changed nothing: call it again with v->can_sleep */
+	/* the handler must sleep and changed nothing: call it again with v->can_sleep */
+	NEXT_SLEEP,
 	NEXT_USER,	/* kvm_run is filled: return to userspace */
 	NEXT_ERROR,	/* v->error says why KVM_RUN fails */
 };
@@ -35,7 +36,9 @@ enum vcpu_next {
 #define GF_TSC_ADJUST	BIT(13)
 #define GF_MTRR		BIT(14)
 
-/* Debug registers (APM vol. 2, 13.1.1): bits that read as one, and those that software may write. */
+/*
+ * Debug registers (APM vol. 2, 13.1.1): bits that read as one, and those that software may write.
+ */
 #define DR6_RESET	0xffff0ff0ull
 #define DR6_MASK	0x0000e00full
 #define DR7_RESET	0x00000400ull
@@ -75,7 +78,10 @@ static inline void reg_write(struct vcpu *v, unsigned int n, u64 val)
 		v->regs[n & (NR_GPRS - 1)] = val;
 }
 
-/* An operand of 1, 2, 4 or 8 bytes: the narrow ones leave the rest of the register, 4 bytes clear the upper half. */
+/*
+ * An operand of 1, 2, 4 or 8 bytes: the narrow ones leave the rest of the register, 4 bytes clear
+ * the upper half.
+ */
 static inline void reg_write_sized(struct vcpu *v, unsigned int n, u64 val, unsigned int size)
 {
 	if (size < 4) {

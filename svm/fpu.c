@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Guest FPU state as userspace sees it. The buffer v->fpu is in the standard XSAVE format (APM vol. 2, 11.5): the 512-byte
- * FXSAVE image, a 64-byte header, then the components at their CPUID Fn0000_000D offsets.
+ * Guest FPU state as userspace sees it. The buffer v->fpu is in the standard XSAVE format (APM vol.
+ * 2, 11.5): the 512-byte FXSAVE image, a 64-byte header, then the components at their CPUID
+ * Fn0000_000D offsets.
  */
 #include <linux/gfp.h>
 #include <linux/kvm.h>
@@ -162,8 +163,8 @@ void svm_get_xsave(struct vcpu *v, struct kvm_xsave *x)
  * @v: the vCPU
  * @xs: standard format, 4096 bytes
  *
- * Return: 0, or -EINVAL for what XRSTOR would #GP on: components that guests are not offered, the compact
- * format, reserved header or MXCSR bits.
+ * Return: 0, or -EINVAL for what XRSTOR would #GP on: components that guests are not offered, the
+ * compact format, reserved header or MXCSR bits.
  */
 int svm_set_xsave(struct vcpu *v, const struct kvm_xsave *xs)
 {
@@ -206,7 +207,10 @@ bool xcr0_valid(struct vcpu *v, u64 xcr0)
 	return true;
 }
 
-/** svm_set_xcrs() - KVM_SET_XCRS. -EINVAL for another register than XCR0, or a value that XSETBV refuses. */
+/**
+ * svm_set_xcrs() - KVM_SET_XCRS. -EINVAL for another register than XCR0, or a value that XSETBV
+ * refuses.
+ */
 int svm_set_xcrs(struct vcpu *v, const struct kvm_xcrs *x)
 {
 	unsigned int i;

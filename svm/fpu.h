@@ -19,18 +19,22 @@ void fpu_free(struct vcpu *v);
 void fpu_reset(struct vcpu *v);
 
 /*
- * Preemption is off from fpu_load() to fpu_store(). The mask has no components of the host in it that the guest does not have:
- * PKRU in particular stays the host's (guests are not offered protection keys).
+ * Preemption is off from fpu_load() to fpu_store(). The mask has no components of the host in it
+ * that the guest does not have: PKRU in particular stays the host's (guests are not offered
+ * protection keys).
  */
 static __always_inline void fpu_load(struct vcpu *v)
 {
 	kernel_fpu_begin_mask(0);
-	/* XSAVES can't be intercepted: it must not reach what the kernel keeps of this task (shadow stack). */
+	/*
+	 * XSAVES can't be intercepted: it must not reach what the kernel keeps of this task (shadow
+	 * stack).
+	 */
 	if (unlikely(svm_caps.host_xss))
 		wrmsrq(MSR_IA32_XSS, 0);
 	/*
-	 * Before Zen, FXRSTOR/XRSTOR leave FIP, FDP and FOP alone unless an x87 exception is pending: overwrite the host's
-	 * (any other task's) pointers by an x87 load of our own.
+	 * Before Zen, FXRSTOR/XRSTOR leave FIP, FDP and FOP alone unless an x87 exception is
+	 * pending: overwrite the host's (any other task's) pointers by an x87 load of our own.
 	 */
 	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
 		asm volatile("fnclex; emms; fildl %0" :: "m"(v->id));

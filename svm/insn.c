@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Length and operands of an intercepted instruction where the hardware does not say (no NRIPS, no DecodeAssists).
+ * Length and operands of an intercepted instruction where the hardware does not say (no NRIPS, no
+ * DecodeAssists).
  */
 #include "svm/exit.h"
 
@@ -86,8 +87,9 @@ static noinline int fetch_slow(struct vcpu *v, u8 *buf)
  * @v: the vCPU
  * @buf: 16 bytes
  *
- * Return: the number of bytes read (at least 1), -EAGAIN where that needs sleeping, -EFAULT where they can't be read (the
- * guest has changed its mapping meanwhile: executing the instruction again raises the proper fault).
+ * Return: the number of bytes read (at least 1), -EAGAIN where that needs sleeping, -EFAULT where
+ * they can't be read (the guest has changed its mapping meanwhile: executing the instruction again
+ * raises the proper fault).
  */
 int insn_fetch(struct vcpu *v, u64 buf[2])
 {
@@ -132,8 +134,8 @@ static __always_inline enum vcpu_next end(struct vcpu *v, u32 opcode, unsigned i
  * @opcode_len: 1 to 3
  * @next_rip: address behind it, for insn_advance()
  *
- * Return: NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or NEXT_OUTER where the bytes
- * are no longer that instruction (it is executed anew).
+ * Return: NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or
+ * NEXT_OUTER where the bytes are no longer that instruction (it is executed anew).
  */
 enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64 *next_rip)
 {
@@ -158,7 +160,8 @@ enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
  * @opcode: second opcode byte
  * @m: the decoded move
  *
- * LOCK MOV CR0 is MOV CR8 outside 64-bit mode (APM vol. 3, MOV CRn). RIP is not moved: use rip + m->len.
+ * LOCK MOV CR0 is MOV CR8 outside 64-bit mode (APM vol. 3, MOV CRn). RIP is not moved: use rip +
+ * m->len.
  */
 enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
 {

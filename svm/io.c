@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Port I/O: IN and OUT go to an in-kernel device or to userspace; the string forms go through the emulator.
+ * Port I/O: IN and OUT go to an in-kernel device or to userspace; the string forms go through the
+ * emulator.
  */
 #include <linux/slab.h>
 
@@ -30,7 +31,10 @@ bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val)
 	       irqchip_port_read(&v->vm->irqchip, port, size, val);
 }
 
-/** port_in_kernel_write() - OUT to an in-kernel device or an ioeventfd; false where userspace has the port. */
+/**
+ * port_in_kernel_write() - OUT to an in-kernel device or an ioeventfd; false where userspace has
+ * the port.
+ */
 bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const void *data)
 {
 	u32 val = 0;
@@ -64,7 +68,10 @@ enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in
 	return NEXT_USER;
 }
 
-/** exit_ioio() - EXITINFO1 names port, size and direction, EXITINFO2 the next RIP (APM vol. 2, 15.10.2). */
+/**
+ * exit_ioio() - EXITINFO1 names port, size and direction, EXITINFO2 the next RIP (APM vol. 2,
+ * 15.10.2).
+ */
 enum vcpu_next exit_ioio(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;

@@ -15,7 +15,8 @@ enum io_state {
 	IO_MOV_READ,		/* a plain MOV waits for MMIO data */
 	IO_EMUL_READ,		/* emulated instruction waits for MMIO data */
 	IO_EMUL_PIO,		/* emulated INS waits for port data */
-	IO_EMUL_WRITE,		/* emulated instruction is done; its writes go to userspace one by one */
+	/* emulated instruction is done; its writes go to userspace one by one */
+	IO_EMUL_WRITE,
 };
 
 struct io_fragment {
@@ -41,7 +42,9 @@ struct vcpu_io {
 	bool gpa_valid;
 	u64 gpa;
 
-	/* MMIO reads of the current iteration, answered; replayed when the instruction is run again */
+	/*
+	 * MMIO reads of the current iteration, answered; replayed when the instruction is run again
+	 */
 	unsigned int nr_reads, next_read;
 	struct io_fragment reads[IO_MAX_READS];
 	bool read_waiting;	/* reads[nr_reads] has been asked of userspace */

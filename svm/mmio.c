@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * #NPF, and the instructions that must be emulated because of it (or because they are string I/O): joins the
- * emulator to guest memory, the in-kernel devices and userspace.
+ * #NPF, and the instructions that must be emulated because of it (or because they are string I/O):
+ * joins the emulator to guest memory, the in-kernel devices and userspace.
  *
- * An instruction that reads from userspace is run again from its start when the answer has come, from the bytes decoded the
- * first time; what it has read by MMIO already is replayed. Its MMIO writes are posted and leave
- * after it has retired, so it is never run twice past a side effect.
+ * An instruction that reads from userspace is run again from its start when the answer has come,
+ * from the bytes decoded the first time; what it has read by MMIO already is replayed. Its MMIO
+ * writes are posted and leave after it has retired, so it is never run twice past a side effect.
  */
 #include "svm/io.h"
 #include "uapi/svm.h"
@@ -29,8 +29,8 @@ static bool lapic_claims(struct vcpu *v, u64 gpa)
 }
 
 /*
- * APIC registers are 32 bits wide on 16-byte boundaries (APM vol. 2, 16.3.2); narrower and unaligned reads see the bytes that
- * are there, other accesses none.
+ * APIC registers are 32 bits wide on 16-byte boundaries (APM vol. 2, 16.3.2); narrower and
+ * unaligned reads see the bytes that are there, other accesses none.
  */
 static bool device_read(struct vcpu *v, u64 gpa, void *data, unsigned int len)
 {
@@ -255,7 +255,9 @@ static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const 
 	st = translate(e, addr, WALK_WRITE, &gpa);
 	if (st != EMUL_DONE)
 		return st;
-	/* A locked access to a device, or one that straddles pages, has no atomicity to keep here. */
+	/*
+	 * A locked access to a device, or one that straddles pages, has no atomicity to keep here.
+	 */
 	if (len > 8 || (gpa & (len - 1)) || !is_memory(v, gpa, true))
 		return op_write(e, addr, new, len);
 	if (!v->can_sleep)
@@ -326,7 +328,10 @@ static enum emul_status op_pio_out(struct emul *e, u16 port, unsigned int size, 
 	return EMUL_DONE;
 }
 
-/* The intercept is taken after the permission check of the TSS bitmap (APM vol. 2, 15.10.1): hardware has done it. */
+/*
+ * The intercept is taken after the permission check of the TSS bitmap (APM vol. 2, 15.10.1):
+ * hardware has done it.
+ */
 static enum emul_status op_pio_allowed(struct emul *e, u16 port, unsigned int size)
 {
 	return EMUL_DONE;
@@ -447,8 +452,9 @@ static void drop_unretired_writes(struct vcpu_io *io)
 }
 
 /*
- * Does the instruction have just one memory operand, at one address? Only then is it the one that #NPF has translated.
- * String instructions move on, and PUSH and POP of memory have the stack as well.
+ * Does the instruction have just one memory operand, at one address? Only then is it the one that
+ * #NPF has translated. String instructions move on, and PUSH and POP of memory have the stack as
+ * well.
  */
 static bool one_operand(const struct emul_insn *in)
 {
@@ -479,7 +485,10 @@ static enum vcpu_next emul_step(struct vcpu *v)
 			return mmio_to_user(v, io->reads[io->nr_reads].gpa,
 					    io->reads[io->nr_reads].len, 0, false);
 		}
-		/* INS: port_to_user() has filled kvm_run. Userspace sees, and may change, how far it is. */
+		/*
+		 * INS: port_to_user() has filled kvm_run. Userspace sees, and may change, how far
+		 * it is.
+		 */
 		emul_store(v);
 		return NEXT_USER;
 	case EMUL_RETRY:
@@ -508,8 +517,8 @@ static enum vcpu_next emul_step(struct vcpu *v)
 }
 
 /*
- * A plain MOV of a device register, as drivers do it. The processor has checked and translated the address when it
- * raised #NPF. NEXT_SLEEP: not such an instruction, nothing done.
+ * A plain MOV of a device register, as drivers do it. The processor has checked and translated the
+ * address when it raised #NPF. NEXT_SLEEP: not such an instruction, nothing done.
  */
 static enum vcpu_next mov_device(struct vcpu *v, const u8 *bytes, u64 gpa, bool store)
 {
@@ -621,7 +630,10 @@ enum vcpu_next mmio_complete(struct vcpu *v)
 
 /* --- #NPF --- */
 
-/* Userspace does not back this page (KVM_CAP_MEMORY_FAULT_INFO): KVM_RUN fails, and kvm_run says where. */
+/*
+ * Userspace does not back this page (KVM_CAP_MEMORY_FAULT_INFO): KVM_RUN fails, and kvm_run says
+ * where.
+ */
 static enum vcpu_next exit_memory_fault(struct vcpu *v, u64 gpa)
 {
 	struct svm_memory_fault *fault = (void *)v->run->padding;
@@ -632,7 +644,8 @@ static enum vcpu_next exit_memory_fault(struct vcpu *v, u64 gpa)
 }
 
 /**
- * exit_npf() - nested page fault at EXITINFO2 with the error code in EXITINFO1 (APM vol. 2, 15.25.6).
+ * exit_npf() - nested page fault at EXITINFO2 with the error code in EXITINFO1 (APM vol. 2,
+ * 15.25.6).
  * @v: the vCPU
  */
 enum vcpu_next exit_npf(struct vcpu *v)
@@ -654,7 +667,10 @@ enum vcpu_next exit_npf(struct vcpu *v)
 	case NPT_OK:
 		return NEXT_GUEST;
 	case NPT_MMIO:
-		/* The access of an event's delivery (IDT, TSS or stack in a hole), not of an instruction. */
+		/*
+		 * The access of an event's delivery (IDT, TSS or stack in a hole), not of an
+		 * instruction.
+		 */
 		if (v->exception.injected || v->nmi_injected || v->irq_injected)
 			return exit_delivery_error(v, gpa);
 		/* Only a fault on the final address is an access of the instruction itself. */

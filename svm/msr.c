@@ -2,8 +2,9 @@
 /*
  * MSRs: which ones guests reach directly, and what the others do.
  *
- * Deny by default: the permission map starts with all bits set, and passthrough[] lists the MSRs that hardware
- * switches itself (VMLOAD, VMSAVE and the VMCB). All others exit; one that is not known here is #GP.
+ * Deny by default: the permission map starts with all bits set, and passthrough[] lists the MSRs
+ * that hardware switches itself (VMLOAD, VMSAVE and the VMCB). All others exit; one that is not
+ * known here is #GP.
  */
 #include <linux/gfp.h>
 #include <linux/io.h>
@@ -111,7 +112,10 @@ void msr_reset(struct vcpu *v)
 	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
 }
 
-/* --- TSC_AUX: swapped once and put back at the return to userspace, like KVM's user-return MSRs --- */
+/*
+ * --- TSC_AUX: swapped once and put back at the return to userspace, like KVM's user-return MSRs
+ * ---
+ */
 
 struct tsc_aux_cpu {
 	struct user_return_notifier urn;
@@ -140,13 +144,19 @@ static void tsc_aux_user_return(struct user_return_notifier *urn)
 	local_irq_restore(flags);
 }
 
-/** tsc_aux_enter() - load the guest's TSC_AUX for a stay, if RDTSCP is the guest's to use. Preemption is off. */
+/**
+ * tsc_aux_enter() - load the guest's TSC_AUX for a stay, if RDTSCP is the guest's to use.
+ * Preemption is off.
+ */
 void tsc_aux_enter(struct vcpu *v)
 {
 	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
 	unsigned long flags;
 
-	/* Even where CPUID does not offer RDTSCP: neither the host's value nor another guest's is to be read. */
+	/*
+	 * Even where CPUID does not offer RDTSCP: neither the host's value nor another guest's is
+	 * to be read.
+	 */
 	if (likely(t->current_value == v->tsc_aux) || !boot_cpu_has(X86_FEATURE_RDTSCP))
 		return;
 	local_irq_save(flags);
@@ -160,7 +170,10 @@ void tsc_aux_enter(struct vcpu *v)
 	local_irq_restore(flags);
 }
 
-/** tsc_aux_cpu_init() - this CPU gets SVM: note the host's value, which does not change. Interrupts are off. */
+/**
+ * tsc_aux_cpu_init() - this CPU gets SVM: note the host's value, which does not change. Interrupts
+ * are off.
+ */
 void tsc_aux_cpu_init(void)
 {
 	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
@@ -353,7 +366,10 @@ static bool mce_bank(struct vcpu *v, u32 index, unsigned int *slot)
 
 static int mce_set(struct vcpu *v, unsigned int slot, u64 data, bool host)
 {
-	/* A guest clears a status; it writes others only with HWCR.McStatusWrEn (APM vol. 2, 9.3.2). */
+	/*
+	 * A guest clears a status; it writes others only with HWCR.McStatusWrEn (APM vol. 2,
+	 * 9.3.2).
+	 */
 	if ((slot & 3) == 0 && data && data != ~0ull && data != (~0ull & ~BIT_ULL(10)))
 		return -EINVAL;
 	if ((slot & 3) == 1 && data && !host && !(v->hwcr & BIT_ULL(18)))
@@ -368,14 +384,17 @@ u64 svm_mce_cap_supported(void)
 	return MCG_CTL_P | MCG_SER_P;
 }
 
-/** svm_setup_mce() - KVM_X86_SETUP_MCE. -EINVAL for unknown bits or a number of banks not in 1..32. */
+/**
+ * svm_setup_mce() - KVM_X86_SETUP_MCE. -EINVAL for unknown bits or a number of banks not in 1..32.
+ */
 int svm_setup_mce(struct vcpu *v, u64 mcg_cap)
 {
 	unsigned int banks = mcg_cap & 0xff, i;
 
 	if (!banks || banks > MAX_MCE_BANKS || mcg_cap & ~(svm_mce_cap_supported() | 0xff))
 		return -EINVAL;
-	v->mcg_cap = mcg_cap & 0x1ff;	/* AMD: reserved above MCG_CTL_P, whatever userspace knows */
+	/* AMD: reserved above MCG_CTL_P, whatever userspace knows */
+	v->mcg_cap = mcg_cap & 0x1ff;
 	if (mcg_cap & MCG_CTL_P)
 		v->mcg_ctl = ~0ull;
 	for (i = 0; i < banks; i++)
@@ -711,7 +730,10 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 	case MSR_IA32_MCG_CAP:
 		return host && data == v->mcg_cap ? 0 : -EINVAL;
 	case MSR_K7_HWCR:
-		/* Bits 3, 6, 8 (cache and TLB work-arounds) have no effect on a guest; Linux sets them. */
+		/*
+		 * Bits 3, 6, 8 (cache and TLB work-arounds) have no effect on a guest; Linux sets
+		 * them.
+		 */
 		if (data & ~HWCR_WRITABLE)
 			return -EINVAL;
 		v->hwcr = data & ~(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KVM_X86_SET_MSR_FILTER: which MSRs userspace denies its guest. A VM with a filter has a permission map of its own, so
- * what is denied exits even where hardware would serve it.
+ * KVM_X86_SET_MSR_FILTER: which MSRs userspace denies its guest. A VM with a filter has a
+ * permission map of its own, so what is denied exits even where hardware would serve it.
  */
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -99,7 +99,8 @@ err:
  * @u: the filter; without ranges it removes the one there is
  *
  * When it returns, no vCPU uses the old filter. Sleeps.
- * Return: 0, -EINVAL (unknown flags, a range that is too long or has no flags, DEFAULT_DENY without ranges), -EFAULT, -ENOMEM.
+ * Return: 0, -EINVAL (unknown flags, a range that is too long or has no flags, DEFAULT_DENY without
+ * ranges), -EFAULT, -ENOMEM.
  */
 int svm_set_msr_filter(struct vm *vm, const struct kvm_msr_filter *u)
 {

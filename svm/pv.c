@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Paravirtualization: hypercalls, steal time, interrupts that need no EOI. The guest's side is described in the kernel's
- * Documentation/virt/kvm/x86/hypercalls.rst, msr.rst and cpuid.rst; kvmclock is in clock.c.
+ * Paravirtualization: hypercalls, steal time, interrupts that need no EOI. The guest's side is
+ * described in the kernel's Documentation/virt/kvm/x86/hypercalls.rst, msr.rst and cpuid.rst;
+ * kvmclock is in clock.c.
  */
 #include <linux/kvm_para.h>
 #include <linux/pid.h>
@@ -53,7 +54,10 @@ static u64 *pv_msr(struct vcpu *v, u32 index, u32 *feature)
 	}
 }
 
-/** pv_get_msr() - MSR_KVM_STEAL_TIME, PV_EOI_EN, POLL_CONTROL. 0, or -EINVAL where the guest does not have it. */
+/**
+ * pv_get_msr() - MSR_KVM_STEAL_TIME, PV_EOI_EN, POLL_CONTROL. 0, or -EINVAL where the guest does
+ * not have it.
+ */
 int pv_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 {
 	u32 feature;
@@ -97,10 +101,12 @@ static u64 run_delay(void)
 #define STEAL(field)	(gpa + offsetof(struct kvm_steal_time, field))
 
 /**
- * pv_sched_out() - the vCPU's thread gives its CPU away: say so in the guest's steal-time area. Sleeps.
+ * pv_sched_out() - the vCPU's thread gives its CPU away: say so in the guest's steal-time area.
+ * Sleeps.
  * @v: the vCPU, whose guest has enabled steal time
  *
- * Other vCPUs may then leave it a TLB flush for later instead of waiting for it. REQ_STEAL undoes this before the guest runs on.
+ * Other vCPUs may then leave it a TLB flush for later instead of waiting for it. REQ_STEAL undoes
+ * this before the guest runs on.
  */
 void pv_sched_out(struct vcpu *v)
 {
@@ -124,7 +130,10 @@ void pv_sched_out(struct vcpu *v)
 	srcu_read_unlock(&mem->srcu, idx);
 }
 
-/** pv_steal_update() - REQ_STEAL: running again; account for the time that others had the CPU. Sleeps. */
+/**
+ * pv_steal_update() - REQ_STEAL: running again; account for the time that others had the CPU.
+ * Sleeps.
+ */
 void pv_steal_update(struct vcpu *v)
 {
 	struct memory *mem = &v->vm->mem;
@@ -160,7 +169,8 @@ out:
 /* --- end of interrupt without an exit --- */
 
 /**
- * pv_eoi_arm() - an interrupt is being injected: where its EOI would unblock nothing, the guest may leave it out.
+ * pv_eoi_arm() - an interrupt is being injected: where its EOI would unblock nothing, the guest may
+ * leave it out.
  * @v: the vCPU
  *
  * Inner loop. What came of it, pv_eoi_sync() finds out at the next #VMEXIT.
@@ -174,7 +184,8 @@ void pv_eoi_arm(struct vcpu *v)
 }
 
 /**
- * pv_eoi_sync() - the guest has cleared the bit, and that was the EOI; or it has not, and must write one.
+ * pv_eoi_sync() - the guest has cleared the bit, and that was the EOI; or it has not, and must
+ * write one.
  * @v: the vCPU
  *
  * Where the page is not there without sleeping, the stay ends and run_once() does it.
@@ -294,7 +305,10 @@ enum vcpu_next exit_vmmcall(struct vcpu *v)
 	return hypercall(v, 0xd9010f);
 }
 
-/** exit_ud_exception() - #UD: VMCALL is what Intel's processors have for VMMCALL, and guests may use either. */
+/**
+ * exit_ud_exception() - #UD: VMCALL is what Intel's processors have for VMMCALL, and guests may use
+ * either.
+ */
 enum vcpu_next exit_ud_exception(struct vcpu *v)
 {
 	enum vcpu_next next;

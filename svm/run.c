@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The run loop. The outer loop is preemptible: it takes requests, sleeps in HLT, faults memory in, returns to
- * userspace. The inner loop (a "stay") has preemption off and the guest's FPU and debug registers loaded; exits that
- * need nothing else go straight back into the guest.
+ * The run loop. The outer loop is preemptible: it takes requests, sleeps in HLT, faults memory in,
+ * returns to userspace. The inner loop (a "stay") has preemption off and the guest's FPU and debug
+ * registers loaded; exits that need nothing else go straight back into the guest.
  */
 #include <linux/module.h>
 #include <linux/sched/signal.h>
@@ -26,8 +26,9 @@ MODULE_PARM_DESC(halt_poll_ns, "longest look-out for an event before HLT sleeps,
  * vcpu_kick() - make a vCPU leave the guest, or wake it from HLT.
  * @v: the vCPU
  *
- * Any context. v->mode is VCPU_IN_GUEST for the whole stay, not only around VMRUN, so the vCPU needs no barrier at each entry: with
- * GIF=0 it looks at v->requests, and an IPI sent later than that look is still pending at VMRUN and exits at once.
+ * Any context. v->mode is VCPU_IN_GUEST for the whole stay, not only around VMRUN, so the vCPU
+ * needs no barrier at each entry: with GIF=0 it looks at v->requests, and an IPI sent later than
+ * that look is still pending at VMRUN and exits at once.
  */
 void vcpu_kick(struct vcpu *v)
 {
@@ -79,7 +80,10 @@ static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
 	tsc_aux_enter(v);
 	smp_store_mb(v->mode, VCPU_IN_GUEST);	/* pairs with vcpu_kick() */
 	fpu_load(v);
-	/* FS, GS, TR, LDTR and the syscall MSRs stay as they are while this task runs with preemption off. */
+	/*
+	 * FS, GS, TR, LDTR and the syscall MSRs stay as they are while this task runs with
+	 * preemption off.
+	 */
 	vmsave(sc->host_vmcb_pa);
 	compat_guest_enter();
 	return true;
@@ -90,14 +94,17 @@ static void stay_end(struct vcpu *v)
 	compat_guest_exit();
 	fpu_store(v);
 	WRITE_ONCE(v->mode, VCPU_OUTSIDE);
-	/* The next return to userspace must not take the guest's branch predictions with it (VMSCAPE). */
+	/*
+	 * The next return to userspace must not take the guest's branch predictions with it
+	 * (VMSCAPE).
+	 */
 	compat_ibpb_exit_to_user();
 	preempt_enable();
 }
 
 /*
- * Breakpoint addresses are swapped only where the guest has breakpoints enabled. #VMEXIT leaves DR7 with all of them
- * disabled (APM vol. 2, 15.6), so the host's DR7 is put back where it has any.
+ * Breakpoint addresses are swapped only where the guest has breakpoints enabled. #VMEXIT leaves DR7
+ * with all of them disabled (APM vol. 2, 15.6), so the host's DR7 is put back where it has any.
  */
 static void dr_swap_in(struct vcpu *v, unsigned long *host)
 {
@@ -126,7 +133,10 @@ static inline bool guest_breakpoints(const struct vcpu *v)
 	return v->vmcb->save.dr7 & 0xff;
 }
 
-/* GIF=0. Context tracking only matters on nohz_full CPUs; elsewhere the stay as a whole was noted to RCU. */
+/*
+ * GIF=0. Context tracking only matters on nohz_full CPUs; elsewhere the stay as a whole was noted
+ * to RCU.
+ */
 static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 {
 	u64 host_spec = 0, guest_spec = 0;
@@ -148,7 +158,10 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 	}
 	if (unlikely(swap_dr))
 		dr_swap_in(v, host_dr);
-	/* Where the process has an LDT, another thread may have changed it (by IPI) since stay_begin(). */
+	/*
+	 * Where the process has an LDT, another thread may have changed it (by IPI) since
+	 * stay_begin().
+	 */
 	if (unlikely(compat_ldt()))
 		vmsave(sc->host_vmcb_pa);
 	if (unlikely(tracking))
@@ -163,7 +176,10 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 		set_debugreg(this_cpu_read(cpu_dr7), 7);
 	}
 	if (host_xcr0) {
-		/* QEMU's TCG does not intercept XSETBV (Documentation/errata.rst): see what the guest did to XCR0. */
+		/*
+		 * QEMU's TCG does not intercept XSETBV (Documentation/errata.rst): see what the
+		 * guest did to XCR0.
+		 */
 		if (svm_caps.nested)
 			v->xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 		if (unlikely(v->xcr0 != host_xcr0))
@@ -266,9 +282,10 @@ static bool must_wake(struct vcpu *v)
 }
 
 /*
- * Sleeps until something is pending for the vCPU, or a signal. A vCPU whose last sleeps were short looks out for a
- * while first, where no other task wants the CPU: that saves the way through the scheduler. The while grows as long as
- * it pays, and falls to nothing at the first long sleep, so an idle guest burns none of the host's time.
+ * Sleeps until something is pending for the vCPU, or a signal. A vCPU whose last sleeps were short
+ * looks out for a while first, where no other task wants the CPU: that saves the way through the
+ * scheduler. The while grows as long as it pays, and falls to nothing at the first long sleep, so
+ * an idle guest burns none of the host's time.
  */
 static void block(struct vcpu *v)
 {
@@ -421,8 +438,8 @@ static void fill_run_state(struct vcpu *v)
  * Completes what userspace answered to the last exit, then runs until the next one.
  *
  * Context: sleeps; vcpu->mutex held, in the context of the VM's owner.
- * Return: 0 with kvm_run filled; -EINTR (signal or immediate_exit), -EAGAIN (AP before SIPI), -EFAULT (host mapping forbids
- * the access), -ENOMEM, -EIO (the VM or SVM on this CPU is gone).
+ * Return: 0 with kvm_run filled; -EINTR (signal or immediate_exit), -EAGAIN (AP before SIPI),
+ * -EFAULT (host mapping forbids the access), -ENOMEM, -EIO (the VM or SVM on this CPU is gone).
  */
 int svm_vcpu_run(struct vcpu *v)
 {

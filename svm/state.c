@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Registers, events and modes as userspace gets and sets them. Every setter checks all it was given before it changes
- * anything: what reaches the VMCB passes VMRUN's consistency checks (APM vol. 2, 15.5.1) or is refused here.
+ * Registers, events and modes as userspace gets and sets them. Every setter checks all it was given
+ * before it changes anything: what reaches the VMCB passes VMRUN's consistency checks (APM vol. 2,
+ * 15.5.1) or is refused here.
  */
 #include <linux/slab.h>
 
@@ -34,7 +35,10 @@ void svm_get_regs(struct vcpu *v, struct kvm_regs *r)
 		r->rflags &= ~(u64)X86_EFLAGS_TF;
 }
 
-/** svm_set_regs() - KVM_SET_REGS. Never fails. Exceptions that were only pending are dropped, as KVM does. */
+/**
+ * svm_set_regs() - KVM_SET_REGS. Never fails. Exceptions that were only pending are dropped, as KVM
+ * does.
+ */
 int svm_set_regs(struct vcpu *v, const struct kvm_regs *r)
 {
 	reg_write(v, 0, r->rax);
@@ -124,7 +128,10 @@ static void get_sregs_common(struct vcpu *v, struct kvm_sregs2 *k)
 	k->apic_base = svm_apic_base(v);
 }
 
-/** svm_get_sregs() - KVM_GET_SREGS. interrupt_bitmap has the bit of an interrupt that waits to be delivered. */
+/**
+ * svm_get_sregs() - KVM_GET_SREGS. interrupt_bitmap has the bit of an interrupt that waits to be
+ * delivered.
+ */
 void svm_get_sregs(struct vcpu *v, struct kvm_sregs *k)
 {
 	memset(k, 0, sizeof(*k));
@@ -153,7 +160,10 @@ static bool sregs_valid(struct vcpu *v, const struct kvm_sregs2 *k)
 	if (k->efer & ~(u64)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR))
 		return false;
 	if ((k->efer & EFER_LME) && pg) {
-		/* Long mode is active: PAE must be on, LMA set, and CS not both L and D (APM vol. 2, 15.5.1). */
+		/*
+		 * Long mode is active: PAE must be on, LMA set, and CS not both L and D (APM vol.
+		 * 2, 15.5.1).
+		 */
 		if (!(k->cr4 & X86_CR4_PAE) || !lma || (k->cs.l && k->cs.db))
 			return false;
 		if (k->cr3 & (~0ull << v->maxphyaddr))
@@ -214,7 +224,8 @@ static int set_sregs_common(struct vcpu *v, const struct kvm_sregs2 *k)
  * @v: the vCPU
  * @k: the registers
  *
- * Return: 0, or -EINVAL for a state that no processor of this kind can be in; nothing has changed then.
+ * Return: 0, or -EINVAL for a state that no processor of this kind can be in; nothing has changed
+ * then.
  */
 int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
 {
@@ -237,10 +248,16 @@ int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
 	return 0;
 }
 
-/** svm_set_sregs2() - KVM_SET_SREGS2. -EINVAL as KVM_SET_SREGS, and for flags: PDPTEs can't be set on SVM. */
+/**
+ * svm_set_sregs2() - KVM_SET_SREGS2. -EINVAL as KVM_SET_SREGS, and for flags: PDPTEs can't be set
+ * on SVM.
+ */
 int svm_set_sregs2(struct vcpu *v, const struct kvm_sregs2 *k)
 {
-	/* With nested paging the processor reads PDPTEs from memory at each walk: given ones are checked, not kept. */
+	/*
+	 * With nested paging the processor reads PDPTEs from memory at each walk: given ones are
+	 * checked, not kept.
+	 */
 	if (k->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID)
 		return -EINVAL;
 	if ((k->flags & KVM_SREGS2_FLAGS_PDPTRS_VALID) &&
@@ -282,8 +299,8 @@ void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e)
 
 	memset(e, 0, sizeof(*e));
 	/*
-	 * Without the payload capability a pending exception is shown as injected. Software exceptions have no length here: the guest
-	 * executes them again.
+	 * Without the payload capability a pending exception is shown as injected. Software
+	 * exceptions have no length here: the guest executes them again.
 	 */
 	if (!x->soft) {
 		e->exception.pending = pending;
@@ -376,7 +393,10 @@ u32 svm_sync_regs_flags(void)
 	return SYNC_VALID;
 }
 
-/** sync_regs_in() - take what userspace has changed in kvm_run. -EINVAL for unknown sets, and as their ioctls. */
+/**
+ * sync_regs_in() - take what userspace has changed in kvm_run. -EINVAL for unknown sets, and as
+ * their ioctls.
+ */
 int sync_regs_in(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
@@ -503,7 +523,10 @@ int svm_translate(struct vcpu *v, struct kvm_translation *t)
 	return 0;
 }
 
-/** svm_set_vapic_addr() - KVM_SET_VAPIC_ADDR: a guest address of 4 bytes for TPR reporting, which SVM does not need. */
+/**
+ * svm_set_vapic_addr() - KVM_SET_VAPIC_ADDR: a guest address of 4 bytes for TPR reporting, which
+ * SVM does not need.
+ */
 int svm_set_vapic_addr(struct vcpu *v, u64 addr)
 {
 	if (!v->apic || addr >> v->maxphyaddr)

@@ -18,8 +18,8 @@ static void ack_flush(void *unused)
 }
 
 /*
- * A translation has gone: no vCPU may use it once this returns. Each drops its TLB before it enters the guest again; those
- * that are inside are interrupted and waited for.
+ * A translation has gone: no vCPU may use it once this returns. Each drops its TLB before it enters
+ * the guest again; those that are inside are interrupted and waited for.
  */
 static void vm_flush(struct memory *mem)
 {
@@ -58,7 +58,8 @@ static void irqchip_eoi(struct irqchip *chip, u32 input)
 static const struct irqchip_ops irqchip_ops = { .kick = lapic_kick, .eoi = irqchip_eoi };
 
 /**
- * svm_vm_init() - the CPU half of a new VM: memory (current->mm becomes the owner), interrupt controllers, clock.
+ * svm_vm_init() - the CPU half of a new VM: memory (current->mm becomes the owner), interrupt
+ * controllers, clock.
  * @vm: the VM, zeroed
  *
  * Return: 0, -ENOMEM, -EINTR.
@@ -127,7 +128,10 @@ void vcpu_reset_regs(struct vcpu *v, bool init)
 	v->cr8 = 0;
 }
 
-/* Task switches are the processor's to do: with nested paging all that they load is the guest's own. */
+/*
+ * Task switches are the processor's to do: with nested paging all that they load is the guest's
+ * own.
+ */
 static void reset_intercepts(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
@@ -201,7 +205,8 @@ void vcpu_reset(struct vcpu *v, bool init)
  * @vm: the VM, locked
  * @e: flags are checked by the caller
  *
- * Return: 0, -EINVAL for an unknown capability or argument, -EEXIST (split irqchip: a vCPU or an irqchip exists), -ENOMEM.
+ * Return: 0, -EINVAL for an unknown capability or argument, -EEXIST (split irqchip: a vCPU or an
+ * irqchip exists), -ENOMEM.
  */
 int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 {
@@ -241,7 +246,9 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 
 /* --- the vCPU --- */
 
-/** svm_create_apic() - give the vCPU its local APIC; the VM has the in-kernel irqchip. 0 or -ENOMEM. */
+/**
+ * svm_create_apic() - give the vCPU its local APIC; the VM has the in-kernel irqchip. 0 or -ENOMEM.
+ */
 int svm_create_apic(struct vcpu *v)
 {
 	struct lapic *apic = lapic_create(&v->vm->irqchip, v->id, v->index, v);
@@ -304,7 +311,9 @@ void svm_vcpu_destroy(struct vcpu *v)
 {
 	int cpu;
 
-	/* A later vCPU at this address must not be taken for this one (the IBPB would be left out). */
+	/*
+	 * A later vCPU at this address must not be taken for this one (the IBPB would be left out).
+	 */
 	for_each_possible_cpu(cpu)
 		cmpxchg(&per_cpu_ptr(&svm_cpu, cpu)->last_vcpu, v, NULL);
 	if (v->apic)

@@ -2,8 +2,8 @@
 /*
  * The two objects that vm/ creates and svm/ runs: a VM and its vCPUs.
  *
- * Fields stand in the order in which the exit path uses them. Those with no lock named are only touched by the
- * thread that holds vcpu->mutex (the one in KVM_RUN or in another vCPU ioctl).
+ * Fields stand in the order in which the exit path uses them. Those with no lock named are only
+ * touched by the thread that holds vcpu->mutex (the one in KVM_RUN or in another vCPU ioctl).
  */
 #ifndef SVM_VCPU_H
 #define SVM_VCPU_H
@@ -27,7 +27,10 @@
 /* GPRs in the order of their encoding; RAX and RSP live in the VMCB between exits. */
 enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, NR_GPRS = 16 };
 
-/* vcpu->requests: set by anyone with vcpu_request(), consumed by the vCPU's thread in the outer loop. */
+/*
+ * vcpu->requests: set by anyone with vcpu_request(), consumed by the vCPU's thread in the outer
+ * loop.
+ */
 #define REQ_KICK		0	/* only leave the guest and look around */
 #define REQ_TLB_FLUSH		1	/* drop all translations of this ASID */
 #define REQ_EVENT		2	/* an interrupt or APIC event became pending */
@@ -65,13 +68,15 @@ struct vcpu {
 	u64 vmcb_pa;
 	unsigned long requests;		/* Protected by: atomic bit operations */
 	int mode;			/* enum vcpu_mode; ordering: see vcpu_request() */
-	int cpu;			/* CPU of the current stay; stable while mode is VCPU_IN_GUEST */
+	/* CPU of the current stay; stable while mode is VCPU_IN_GUEST */
+	int cpu;
 	struct kvm_run *run;		/* shared with userspace: never trust, never re-read */
 	struct lapic *apic;		/* NULL without the in-kernel irqchip */
 	struct vm *vm;
 
 	/* what the inner loop must look at before the next VMRUN */
-	bool check_events;		/* injection must be reconsidered (svm/events.c); each ioctl sets it */
+	/* injection must be reconsidered (svm/events.c); each ioctl sets it */
+	bool check_events;
 	bool injecting;			/* EVENTINJ or V_IRQ was filled: look at the outcome */
 	bool virq;			/* it was V_IRQ */
 	u8 vtpr;			/* V_TPR as of the last entry */
@@ -88,7 +93,9 @@ struct vcpu {
 	u64 cr8;			/* TPR[7:4] where there is no in-kernel APIC */
 	u64 dr[4];
 
-	/* what userspace debugs (svm/debug.c), and what the guest has in these registers meanwhile */
+	/*
+	 * what userspace debugs (svm/debug.c), and what the guest has in these registers meanwhile
+	 */
 	u32 guest_debug;		/* KVM_GUESTDBG_* */
 	bool step_tf;
 	u64 debug_dr[4], debug_dr6, debug_dr7;
@@ -98,11 +105,13 @@ struct vcpu {
 	struct vcpu_exception exception;
 	bool nmi_injected, nmi_masked;
 	u8 nmi_pending;			/* 0..2 */
-	bool irq_injected;		/* taken from the APIC, PIC or KVM_INTERRUPT, to be delivered */
+	/* taken from the APIC, PIC or KVM_INTERRUPT, to be delivered */
+	bool irq_injected;
 	bool irq_soft;
 	u8 irq_vector;
 	bool user_window;		/* userspace asked for an interrupt window */
-	bool extint;			/* split irqchip: userspace's PIC wants extint_vector delivered */
+	/* split irqchip: userspace's PIC wants extint_vector delivered */
+	bool extint;
 	u8 extint_vector;
 	bool eoi_exit;			/* split irqchip: KVM_EXIT_IOAPIC_EOI is due */
 	bool nmi_iret;			/* the IRET of the NMI handler was reached, at ... */
@@ -131,16 +140,20 @@ struct vcpu {
 	u64 patch_level;
 	u64 kvmclock_msr;		/* MSR_KVM_SYSTEM_TIME_NEW; bit 0: enabled */
 	u64 wall_clock_msr;
-	bool kvmclock_paused;		/* KVM_KVMCLOCK_CTRL was called: tell the guest at the next update */
+	/* KVM_KVMCLOCK_CTRL was called: tell the guest at the next update */
+	bool kvmclock_paused;
 
 	/* paravirtualization (svm/pv.c) */
 	u32 pv_features;		/* KVM_FEATURE_* that the guest may use */
-	bool pv_enforce;		/* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: those of its CPUID, not all */
+	/* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: those of its CPUID, not all */
+	bool pv_enforce;
 	u64 steal_msr, pv_eoi_msr, poll_control;
 	u64 steal_seen;			/* the thread's run delay as of the last update */
 	bool pv_eoi_armed;		/* the guest may end its interrupt in memory */
-	bool pv_unhalted;		/* KVM_HC_KICK_CPU: the next HLT ends at once. Set by any thread */
-	struct pid __rcu *pid;		/* the thread when it last lost its CPU; for KVM_HC_SCHED_YIELD */
+	/* KVM_HC_KICK_CPU: the next HLT ends at once. Set by any thread */
+	bool pv_unhalted;
+	/* the thread when it last lost its CPU; for KVM_HC_SCHED_YIELD */
+	struct pid __rcu *pid;
 
 	/* CPUID as set by userspace, and what follows from it (svm/cpuid.c) */
 	struct kvm_cpuid_entry2 *cpuid;
@@ -169,8 +182,8 @@ struct vm {
 	struct irqchip irqchip;
 
 	/*
-	 * Set by vm/ once an ioeventfd exists: takes a guest's write to a port or MMIO address. True where one matched. Must not
-	 * sleep. Caller holds mem.srcu.
+	 * Set by vm/ once an ioeventfd exists: takes a guest's write to a port or MMIO address.
+	 * True where one matched. Must not sleep. Caller holds mem.srcu.
 	 */
 	bool (*ioevent_write)(struct vm *vm, bool port, u64 addr, unsigned int len,
 			      const void *data);
@@ -184,7 +197,8 @@ struct vm {
 	raw_spinlock_t clock_lock;
 	u64 clock_ref_tsc;		/* Protected by: clock_lock; host TSC at which ... */
 	u64 clock_ref_ns;		/* Protected by: clock_lock; ... kvmclock had this value */
-	u64 tsc_last_value, tsc_last_host; /* Protected by: clock_lock; last TSC written by userspace */
+	/* Protected by: clock_lock; last TSC written by userspace */
+	u64 tsc_last_value, tsc_last_host;
 	u64 tsc_last_offset;		/* Protected by: clock_lock */
 	u32 default_tsc_khz;
 	u64 tss_addr, identity_map_addr; /* accepted for the ABI's sake; SVM needs neither */
@@ -197,7 +211,8 @@ struct vm {
 	bool exception_payload, triple_fault_event;
 
 	/* vm/ */
-	struct mutex lock;		/* creation of vCPUs and the irqchip, KVM_ENABLE_CAP, clock */
+	/* creation of vCPUs and the irqchip, KVM_ENABLE_CAP, clock */
+	struct mutex lock;
 	struct kref ref;
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The virtual machine control block, AMD64 Architecture Programmer's Manual (APM) vol. 2, appendix B.
+ * The virtual machine control block, AMD64 Architecture Programmer's Manual (APM) vol. 2, appendix
+ * B.
  *
  * Declared once, here; flat integers, offset of each field beside it, bit names below it.
  */
@@ -136,7 +137,8 @@ struct vmcb_control {
 	u64 virt_ext;			/* 0x0b8 */
 #define VIRT_EXT_LBR		BIT_ULL(0)
 #define VIRT_EXT_VMLOAD_VMSAVE	BIT_ULL(1)
-	u32 clean;			/* 0x0c0, set bit: field group unchanged since the last VMRUN */
+	/* 0x0c0, set bit: field group unchanged since the last VMRUN */
+	u32 clean;
 #define CLEAN_INTERCEPTS	BIT(0)	/* intercepts, TSC offset, pause filter */
 #define CLEAN_PERM_MAPS		BIT(1)	/* IOPM, MSRPM */
 #define CLEAN_ASID		BIT(2)

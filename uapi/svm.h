@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * The ABI of /dev/svm is the KVM ioctl ABI, version 12, as <linux/kvm.h> declares it. Here stands only what the
- * headers of older kernels (6.1) do not have yet.
+ * The ABI of /dev/svm is the KVM ioctl ABI, version 12, as <linux/kvm.h> declares it. Here stands
+ * only what the headers of older kernels (6.1) do not have yet.
  */
 #ifndef _UAPI_SVM_H
 #define _UAPI_SVM_H

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Coalesced MMIO and ports: guest writes to registered zones are put into a ring that userspace empties at the next exit
- * for another reason. One ring a VM, shown as page 2 of each vCPU's mmap.
+ * Coalesced MMIO and ports: guest writes to registered zones are put into a ring that userspace
+ * empties at the next exit for another reason. One ring a VM, shown as page 2 of each vCPU's mmap.
  *
- * Userspace can write the ring's indices at any time, and may set both before it lets a guest run. Each is read once, and an
- * index out of range makes the ring full.
+ * Userspace can write the ring's indices at any time, and may set both before it lets a guest run.
+ * Each is read once, and an index out of range makes the ring full.
  */
 #include <linux/mm.h>
 #include <linux/nospec.h>
@@ -60,7 +60,10 @@ static bool ring_add(struct machine *m, bool port, u64 addr, unsigned int len, c
 		entry->pio = port;
 		memset(entry->data, 0, sizeof(entry->data));
 		memcpy(entry->data, data, len);
-		/* The entry before the index that makes it visible; pairs with the barrier in userspace. */
+		/*
+		 * The entry before the index that makes it visible; pairs with the barrier in
+		 * userspace.
+		 */
 		smp_store_release(&ring->last, next);
 	}
 	spin_unlock(&m->ring_lock);
@@ -99,7 +102,9 @@ static int zone_check(const struct kvm_coalesced_mmio_zone *zone)
 	return 0;
 }
 
-/** coalesced_register() - KVM_REGISTER_COALESCED_MMIO: -EINVAL, -ENOSPC (too many zones), -ENOMEM. */
+/**
+ * coalesced_register() - KVM_REGISTER_COALESCED_MMIO: -EINVAL, -ENOSPC (too many zones), -ENOMEM.
+ */
 int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {
 	struct machine *m = to_machine(vm);
@@ -122,7 +127,10 @@ int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone
 	return 0;
 }
 
-/** coalesced_unregister() - KVM_UNREGISTER_COALESCED_MMIO: removes the zones that lie within @zone. Sleeps. */
+/**
+ * coalesced_unregister() - KVM_UNREGISTER_COALESCED_MMIO: removes the zones that lie within @zone.
+ * Sleeps.
+ */
 int coalesced_unregister(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {
 	struct machine *m = to_machine(vm);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Eventfds that guests signal by writing (ioeventfd), and eventfds that inject interrupts into guests (irqfd).
+ * Eventfds that guests signal by writing (ioeventfd), and eventfds that inject interrupts into
+ * guests (irqfd).
  */
 #include <linux/eventfd.h>
 #include <linux/file.h>
@@ -39,8 +40,8 @@ static bool event_matches(const struct io_event *e, u64 addr, unsigned int len, 
 }
 
 /*
- * vm->ioevent_write: a write that no in-kernel device has taken. The caller holds the SRCU read lock of the memory
- * slots; preemption may be off.
+ * vm->ioevent_write: a write that no in-kernel device has taken. The caller holds the SRCU read
+ * lock of the memory slots; preemption may be off.
  */
 static bool claim_write(struct vm *vm, bool port, u64 addr, unsigned int len, const void *data)
 {
@@ -140,8 +141,8 @@ static int ioeventfd_deassign(struct machine *m, struct list_head *events,
  * @vm: the VM
  * @args: copied from userspace, unchecked
  *
- * Return: 0, -EINVAL (flags, length, address), -EBADF, -EEXIST (another event answers the same write), -ENOENT (to be
- * removed, but not there), -ENOSPC, -ENOMEM.
+ * Return: 0, -EINVAL (flags, length, address), -EBADF, -EEXIST (another event answers the same
+ * write), -ENOENT (to be removed, but not there), -ENOSPC, -ENOMEM.
  */
 int ioeventfd_ioctl(struct vm *vm, const struct kvm_ioeventfd *args)
 {
@@ -178,7 +179,8 @@ struct irqfd {
 	struct list_head list;
 	struct vm *vm;
 	struct eventfd_ctx *ctx;
-	struct eventfd_ctx *resample;	/* to be told of the EOI, which ends the line's level; NULL: pulsed */
+	/* to be told of the EOI, which ends the line's level; NULL: pulsed */
+	struct eventfd_ctx *resample;
 	struct list_head resamplers;	/* in machine.resamplers */
 	u32 gsi;
 	bool dead;		/* the last fd of the eventfd was closed: reaped later */
@@ -196,8 +198,8 @@ static void irqfd_inject(struct irqfd *f)
 }
 
 /*
- * vm->eoi: the lines that resampling irqfds hold there go down, then their owners are told. All lines first, as an owner may
- * raise its own again at once.
+ * vm->eoi: the lines that resampling irqfds hold there go down, then their owners are told. All
+ * lines first, as an owner may raise its own again at once.
  */
 static void irqfd_eoi(struct vm *vm, u32 input)
 {
@@ -214,7 +216,9 @@ static void irqfd_eoi(struct vm *vm, u32 input)
 	rcu_read_unlock();
 }
 
-/* The eventfd was signalled or closed. Called with its wait queue's lock held and interrupts off. */
+/*
+ * The eventfd was signalled or closed. Called with its wait queue's lock held and interrupts off.
+ */
 static int irqfd_wake(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
 {
 	struct irqfd *f = container_of(wait, struct irqfd, wait);
@@ -330,8 +334,9 @@ static void irqfd_deassign(struct machine *m, struct eventfd_ctx *ctx, u32 gsi)
  * @vm: the VM
  * @args: copied from userspace, unchecked
  *
- * Return: 0, -EINVAL (flags, GSI, no in-kernel irqchip, or for resampling no PIC and IOAPIC there, not an eventfd), -EBADF,
- * -EBUSY (the eventfd is in use by another irqfd of this VM), -ENOSPC, -ENOMEM.
+ * Return: 0, -EINVAL (flags, GSI, no in-kernel irqchip, or for resampling no PIC and IOAPIC there,
+ * not an eventfd), -EBADF, -EBUSY (the eventfd is in use by another irqfd of this VM), -ENOSPC,
+ * -ENOMEM.
  */
 int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args)
 {

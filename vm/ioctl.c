@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The ioctls of the device, of VMs and of vCPUs: three tables that name for each its lock, how its argument travels, and
- * its handler. Fixed-size arguments are copied in and out here and nowhere else.
+ * The ioctls of the device, of VMs and of vCPUs: three tables that name for each its lock, how its
+ * argument travels, and its handler. Fixed-size arguments are copied in and out here and nowhere
+ * else.
  *
  * Documentation/api.rst lists them with their errors.
  */
@@ -201,7 +202,10 @@ static long set_user_memory_region(struct call *c)
 	return mem_set_region(&c->vm->mem, c->buf);
 }
 
-/* The first fields are those of the older structure; its one new flag (guest_memfd) is refused as unknown. */
+/*
+ * The first fields are those of the older structure; its one new flag (guest_memfd) is refused as
+ * unknown.
+ */
 static long set_user_memory_region2(struct call *c)
 {
 	static_assert(offsetof(struct kvm_userspace_memory_region2, guest_memfd_offset) ==
@@ -375,7 +379,10 @@ static long set_clock(struct call *c)
 	return svm_set_clock(c->vm, data);
 }
 
-/* Of vCPUs that are created later. Without scaling, only what a crystal's tolerance (250 ppm) explains. */
+/*
+ * Of vCPUs that are created later. Without scaling, only what a crystal's tolerance (250 ppm)
+ * explains.
+ */
 static long vm_set_tsc_khz(struct call *c)
 {
 	unsigned long khz = c->arg, tolerance = tsc_khz / 4000;
@@ -491,8 +498,9 @@ static const struct ioctl vm_ioctls[] = {
 /* --- vCPU --- */
 
 /*
- * With a signal mask of its own, KVM_RUN sees (and ends for) signals that the thread blocks. real_blocked keeps those that are
- * ignored by default from being dropped while they are unblocked here.
+ * With a signal mask of its own, KVM_RUN sees (and ends for) signals that the thread blocks.
+ * real_blocked keeps those that are ignored by default from being dropped while they are unblocked
+ * here.
  */
 static long run(struct vcpu *v)
 {
@@ -926,7 +934,10 @@ long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	return call(vm_ioctls, ARRAY_SIZE(vm_ioctls), cmd, &c, -ENOTTY);
 }
 
-/** vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. KVM_RUN, the one that must be fast, is not in the table. */
+/**
+ * vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. KVM_RUN, the one that must be fast, is not in
+ * the table.
+ */
 long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vcpu *v = file->private_data;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Counters that everyone may read: /sys/module/svm/parameters/{vms,vcpus,exits}. The first two are what exists now, the
- * last counts #VMEXITs since the module was loaded. And the statistics files of VMs and vCPUs (KVM_GET_STATS_FD).
+ * Counters that everyone may read: /sys/module/svm/parameters/{vms,vcpus,exits}. The first two are
+ * what exists now, the last counts #VMEXITs since the module was loaded. And the statistics files
+ * of VMs and vCPUs (KVM_GET_STATS_FD).
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -106,7 +107,10 @@ struct stat_desc {
 
 static_assert(offsetof(struct stat_desc, name) == offsetof(struct kvm_stats_desc, name));
 
-/* All of a file. The number of statistics differs: @data begins right behind the last descriptor that is used. */
+/*
+ * All of a file. The number of statistics differs: @data begins right behind the last descriptor
+ * that is used.
+ */
 struct stats_image {
 	struct kvm_stats_header header;
 	char id[NAME_SIZE];

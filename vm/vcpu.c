@@ -121,9 +121,11 @@ static int vcpu_id_check(struct vm *vm, unsigned long id)
  * @vm: the VM
  * @id: from userspace; also the APIC id
  *
- * The APIC becomes reachable for interrupts when it is made, so that comes after all else that can fail.
+ * The APIC becomes reachable for interrupts when it is made, so that comes after all else that can
+ * fail.
  *
- * Return: the new fd, -EINVAL (id too large, or too many vCPUs), -EEXIST, -ENOMEM, -EMFILE, -ENFILE.
+ * Return: the new fd, -EINVAL (id too large, or too many vCPUs), -EEXIST, -ENOMEM, -EMFILE,
+ * -ENFILE.
  */
 int vcpu_create_fd(struct vm *vm, unsigned long id)
 {

@@ -2,8 +2,9 @@
 /*
  * The VM object and its file descriptor.
  *
- * References: the VM's fd holds one and so does each vCPU's fd. vCPUs live as long as their VM, whether or not their fd
- * is still open. When the last reference goes, so do irqfds, vCPUs, irqchip and memory, in that order.
+ * References: the VM's fd holds one and so does each vCPU's fd. vCPUs live as long as their VM,
+ * whether or not their fd is still open. When the last reference goes, so do irqfds, vCPUs, irqchip
+ * and memory, in that order.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
