@@ -164,7 +164,8 @@ static u64 reg_ext(struct emul *e, unsigned int low, u8 rex_bit)
 
 static enum emul_status address16(struct emul *e)
 {
-	static const u8 base[] = { EMUL_RBX, EMUL_RBX, EMUL_RBP, EMUL_RBP, EMUL_RSI, EMUL_RDI, EMUL_RBP,
+	static const u8 base[] = { EMUL_RBX, EMUL_RBX, EMUL_RBP, EMUL_RBP, EMUL_RSI, EMUL_RDI,
+				   EMUL_RBP,
 				   EMUL_RBX };
 	struct emul_insn *in = &e->insn;
 	unsigned int mod = in->modrm >> 6, rm = in->modrm & 7, default_seg = EMUL_DS;
@@ -521,7 +522,8 @@ bool emul_decode_mov(const u8 *b, enum emul_mode mode, struct emul_mov *m)
 			i += 2;
 			break;
 		default:
-			m->imm = (s64)(s32)(b[i] | b[i + 1] << 8 | b[i + 2] << 16 | (u32)b[i + 3] << 24);
+			m->imm = (s64)(s32)(b[i] | b[i + 1] << 8 | b[i + 2] << 16 |
+					    (u32)b[i + 3] << 24);
 			i += 4;
 		}
 	}

@@ -124,7 +124,8 @@ struct emul {
 };
 
 /* Records a guest exception; returns EMUL_FAULT for use in a return statement. */
-enum emul_status emul_set_fault(struct emul *e, u8 vector, bool has_error, u32 error_code, u64 addr);
+enum emul_status emul_set_fault(struct emul *e, u8 vector, bool has_error, u32 error_code,
+				u64 addr);
 
 /*
  * Decode at e->rip. Bytes that hardware gave (DecodeAssists) may be put in insn.bytes/nr_bytes

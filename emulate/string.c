@@ -123,7 +123,8 @@ static enum emul_status outs(struct emul *e, unsigned int *count)
 	if (st != EMUL_DONE)
 		return st;
 	*count = port_count(e, first, size);
-	while (*count > 1 && emul_linear(e, e->insn.seg, off, *count * size, false, &addr) != EMUL_DONE)
+	while (*count > 1 &&
+	       emul_linear(e, e->insn.seg, off, *count * size, false, &addr) != EMUL_DONE)
 		*count /= 2;
 	st = port_allowed(e, port, size);
 	if (st == EMUL_DONE)

@@ -43,7 +43,8 @@ struct irqchip_ops {
 #define LAPIC_EV_INIT	1
 #define LAPIC_EV_SIPI	2
 #define LAPIC_EV_SMI	3	/* dropped: no SMM */
-#define LAPIC_EV_EOI	4	/* split irqchip: userspace's IOAPIC wants to know of the EOI of eoi_vector */
+/* split irqchip: userspace's IOAPIC wants to know of the EOI of eoi_vector */
+#define LAPIC_EV_EOI	4
 
 struct lapic {
 	/* hot: read by the vCPU on each entry */
@@ -137,7 +138,8 @@ void lapic_accept(struct lapic *apic, u8 vector);
 void lapic_eoi(struct lapic *apic);
 bool lapic_eoi_can_wait(const struct lapic *apic);
 /* IPIs to the processors of a bit map (PV IPI). */
-int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int width, u32 first, u32 icr);
+int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int width, u32 first,
+	       u32 icr);
 /* Would the PIC's INTR reach this vCPU (LVT0 ExtINT or APIC disabled, BSP)? */
 bool lapic_accepts_pic(struct lapic *apic);
 /* TPR as CR8 (bits 7:4 of TPR). */
@@ -176,7 +178,8 @@ u8 pic_accept(struct irqchip *chip);
 /* The PICs, the PIT and its speaker gate, the ELCRs: most ports are none of them. */
 static inline bool irqchip_has_port(u16 port)
 {
-	return (port & ~0x81) == 0x20 || (port & ~3) == 0x40 || port == 0x61 || (port & ~1) == 0x4d0;
+	return (port & ~0x81) == 0x20 || (port & ~3) == 0x40 || port == 0x61 ||
+		(port & ~1) == 0x4d0;
 }
 
 bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *val);
@@ -198,7 +201,8 @@ bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input);
  */
 int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level);
 int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi);
-int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry *entries, unsigned int nr);
+int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry *entries,
+			unsigned int nr);
 
 /* KVM_GET/SET_IRQCHIP, PIT2. 0 or -EINVAL/-ENXIO. */
 int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s);

@@ -71,7 +71,8 @@ static void reset_identity(struct lapic *apic)
 /* Registers of 256 bits: eight words, 16 bytes apart. */
 static bool set_vector(struct lapic *apic, u32 reg, u8 vector)
 {
-	return test_and_set_bit(vector & 31, (unsigned long *)(apic->regs + reg + (vector >> 5) * 16));
+	return test_and_set_bit(vector & 31,
+				(unsigned long *)(apic->regs + reg + (vector >> 5) * 16));
 }
 
 static bool clear_vector(struct lapic *apic, u32 reg, u8 vector)
@@ -192,7 +193,8 @@ bool lapic_eoi_can_wait(const struct lapic *apic)
 {
 	unsigned int i, in_service = 0;
 
-	if (!apic->highest_isr || READ_ONCE(apic->maybe_pending) || READ_ONCE(apic->chip->resampling) ||
+	if (!apic->highest_isr || READ_ONCE(apic->maybe_pending) ||
+	    READ_ONCE(apic->chip->resampling) ||
 	    test_vector(apic, LAPIC_TMR, apic->highest_isr))
 		return false;
 	for (i = 0; i < 8; i++)
@@ -416,7 +418,8 @@ int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
  *
  * Return: how many accepted it.
  */
-int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int width, u32 first, u32 icr)
+int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int width, u32 first,
+	       u32 icr)
 {
 	/* Pairs with the publication in lapic_create(). */
 	unsigned int i, nr = smp_load_acquire(&chip->nr_lapics);

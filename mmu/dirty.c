@@ -123,7 +123,8 @@ int mem_dirty_log(struct memory *mem, u32 slot_id, void __user *bitmap,
 	mutex_lock(&mem->slots_lock);
 	slot = xa_load(&mem->slot_ids, slot_id);
 	if (slot && slot->dirty)
-		rc = clear ? clear_log(mem, slot, clear->first_page, clear->num_pages, bitmap, buf) :
+		rc = clear ? clear_log(mem, slot, clear->first_page, clear->num_pages, bitmap,
+				       buf) :
 			     get_log(mem, slot, bitmap, buf);
 	mutex_unlock(&mem->slots_lock);
 	kfree(buf);

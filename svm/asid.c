@@ -10,7 +10,7 @@
  *	same CPU	an older one		another vCPU's		new number
  *	other CPU	any			another vCPU's		new number
  *	any, and wants a flush (REQ_TLB_FLUSH)	its stale ones		FlushByAsid, else new number
- *	new number wanted, none left		anybody's		new generation, flush all at the next VMRUN
+ *	new number wanted, none left		anybody's		new generation, flush all
  *
  * 0 is the host's. Generations never repeat on a CPU, so an offline/online cycle can't revive an
  * old number.

@@ -48,8 +48,8 @@ void svm_set_tsc_offset(struct vcpu *v, u64 offset)
  * @v: the vCPU
  * @data: guest TSC ticks
  * @host: from userspace. A VMM restores its vCPUs one after the other; values that belong together
- * (within a second of
- *        where the last one would be by now, or both zero) must give one common offset, or the TSCs would be out of step.
+ * (within a second of where the last one would be by now, or both zero) must give one common offset,
+ * or the TSCs would be out of step.
  */
 int tsc_write(struct vcpu *v, u64 data, bool host)
 {

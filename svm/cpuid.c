@@ -13,25 +13,25 @@
 /* Feature bits that may be passed on where the host has them (APM vol. 3, appendix E). */
 #define F1_EDX	0x0783fbff	/* FPU..CX8, APIC, SEP..PSE36, CLFSH, MMX, FXSR, SSE, SSE2; */
 				/* PSN, DS, ACPI, SS, HTT stay out */
-#define F1_ECX	(BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | \
-		 BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
+#define F1_ECX	(BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | \
+		 BIT(23) | BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
 #define F1_ECX_ALWAYS (BIT(21) | BIT(31))	/* x2APIC: emulated; hypervisor */
-#define F7_EBX	(BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(16) | BIT(17) | \
-		 BIT(18) | BIT(19) | BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | \
-		 BIT(30) | BIT(31))
+#define F7_EBX	(BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(16) | \
+		 BIT(17) | BIT(18) | BIT(19) | BIT(20) | BIT(21) | BIT(23) | BIT(24) | BIT(28) | \
+		 BIT(29) | BIT(30) | BIT(31))
 #define F7_EBX_ALWAYS BIT(1)	/* TSC_ADJUST: emulated */
-#define F7_ECX	(BIT(1) | BIT(2) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | \
-		 BIT(22))
+#define F7_ECX	(BIT(1) | BIT(2) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | \
+		 BIT(14) | BIT(22))
 #define F7_EDX	(BIT(4) | BIT(8))
 #define F7_1_EAX (BIT(4) | BIT(5))
 #define FD_1_EAX (BIT(0) | BIT(1) | BIT(2))	/* XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES */
-#define FE1_EDX	(0x0183fbff | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | BIT(27) | BIT(29) | \
-		 BIT(30) | BIT(31))
-#define FE1_ECX	(BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | BIT(16) | \
-		 BIT(21) | BIT(22))
+#define FE1_EDX	(0x0183fbff | BIT(20) | BIT(22) | BIT(23) | BIT(24) | BIT(25) | BIT(26) | \
+		 BIT(27) | BIT(29) | BIT(30) | BIT(31))
+#define FE1_ECX	(BIT(0) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | \
+		 BIT(16) | BIT(21) | BIT(22))
 #define FE7_EDX	BIT(8)		/* invariant TSC */
-#define FE8_EBX	(BIT(0) | BIT(2) | BIT(9) | BIT(12) | BIT(14) | BIT(15) | BIT(17) | BIT(24) | BIT(26) | \
-		 BIT(28))
+#define FE8_EBX	(BIT(0) | BIT(2) | BIT(9) | BIT(12) | BIT(14) | BIT(15) | BIT(17) | BIT(24) | \
+		 BIT(26) | BIT(28))
 #define FE21_EAX (BIT(0) | BIT(2) | BIT(6))
 
 /* --- KVM_GET_SUPPORTED_CPUID --- */
@@ -239,7 +239,9 @@ static void feature(struct vcpu *v, u32 word, unsigned int bit, u32 gf)
 static u64 cr4_allowed(struct vcpu *v)
 {
 	u32 any = v->cpuid ? 0 : ~0u;
-	u32 c1 = any | word(v, 1, 0, 'c'), b7 = any | word(v, 7, 0, 'b'), c7 = any | word(v, 7, 0, 'c');
+	u32 c1 = any | word(v, 1, 0, 'c');
+	u32 b7 = any | word(v, 7, 0, 'b');
+	u32 c7 = any | word(v, 7, 0, 'c');
 	u64 cr4 = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
 		  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 

@@ -313,7 +313,8 @@ int svm_module_init(void)
 		free_cpu_pages();
 		return r;
 	}
-	r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/svm:online", hotplug_online, hotplug_offline);
+	r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/svm:online", hotplug_online,
+			      hotplug_offline);
 	if (r < 0) {
 		msr_maps_exit();
 		free_cpu_pages();

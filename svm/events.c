@@ -10,8 +10,8 @@
 /* --- raising exceptions --- */
 
 /* Vectors that push an error code (APM vol. 2, 8.2). */
-#define HAS_ERROR_CODE	(BIT(X86_TRAP_DF) | BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) | BIT(X86_TRAP_SS) | \
-			 BIT(X86_TRAP_GP) | BIT(X86_TRAP_PF) | BIT(X86_TRAP_AC))
+#define HAS_ERROR_CODE	(BIT(X86_TRAP_DF) | BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) | \
+			 BIT(X86_TRAP_SS) | BIT(X86_TRAP_GP) | BIT(X86_TRAP_PF) | BIT(X86_TRAP_AC))
 
 enum fault_class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
 
@@ -237,7 +237,8 @@ static void inject_irq(struct vcpu *v, bool window)
 	struct vmcb_control *c = &v->vmcb->control;
 
 	if (window || v->irq_soft || shadow(v) || !(v->vmcb->save.rflags & X86_EFLAGS_IF)) {
-		inject(v, v->irq_vector | (v->irq_soft ? EVENTINJ_TYPE_SOFT : EVENTINJ_TYPE_INTR), 0);
+		inject(v, v->irq_vector | (v->irq_soft ? EVENTINJ_TYPE_SOFT : EVENTINJ_TYPE_INTR),
+		       0);
 		return;
 	}
 	window_close(v);

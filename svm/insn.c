@@ -39,7 +39,8 @@ u64 rip_after(const struct vcpu *v, unsigned int len)
 
 static u64 linear_rip(const struct vmcb_save *s)
 {
-	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L) ? s->rip : (u32)(s->cs.base + (u32)s->rip);
+	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L) ? s->rip :
+		(u32)(s->cs.base + (u32)s->rip);
 }
 
 static __always_inline bool fetch_fast(struct vcpu *v, u64 buf[2])

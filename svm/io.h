@@ -5,7 +5,8 @@
 
 #include "svm/exit.h"
 
-#define IO_MAX_READS	8	/* fragments that one iteration of an instruction reads: 2 x 16 bytes over page borders */
+/* fragments that one iteration of an instruction reads: 2 x 16 bytes over page borders */
+#define IO_MAX_READS	8
 #define IO_MAX_WRITES	8
 
 enum io_state {
@@ -66,6 +67,7 @@ enum vcpu_next mmio_complete(struct vcpu *v);
 /* io.c: ports */
 bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val);
 bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const void *data);
-enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in, unsigned int count);
+enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in,
+			    unsigned int count);
 
 #endif

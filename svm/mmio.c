@@ -13,7 +13,8 @@
 #define NPF_PRESENT	BIT_ULL(0)
 #define NPF_WRITE	BIT_ULL(1)
 #define NPF_FETCH	BIT_ULL(4)
-#define NPF_FINAL	BIT_ULL(32)	/* EXITINFO1: fault on the final address, not on a guest page table */
+/* EXITINFO1: fault on the final address, not on a guest page table */
+#define NPF_FINAL	BIT_ULL(32)
 
 /* --- devices --- */
 

@@ -16,7 +16,8 @@
 #include "svm/io.h"
 #include "svm/msr_filter.h"
 
-#define IOPM_SIZE	(3 * PAGE_SIZE)	/* 65,536 ports and three bits of overhang (APM vol. 2, 15.10.1) */
+/* 65,536 ports and three bits of overhang (APM vol. 2, 15.10.1) */
+#define IOPM_SIZE	(3 * PAGE_SIZE)
 
 static void *iopm, *msrpm;		/* constant after load, shared by all vCPUs */
 

@@ -56,7 +56,8 @@ static int copy_range(struct msr_filter *f, const struct kvm_msr_filter_range *u
 
 	if (!u->nmsrs)
 		return 0;
-	if (!u->flags || u->flags & ~(u32)(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE) || u->nmsrs > MAX_MSRS)
+	if (!u->flags || u->flags & ~(u32)(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE) ||
+	    u->nmsrs > MAX_MSRS)
 		return -EINVAL;
 	r->bitmap = memdup_user((const void __force __user *)u->bitmap, DIV_ROUND_UP(u->nmsrs, 8));
 	if (IS_ERR(r->bitmap))

@@ -180,7 +180,8 @@ void pv_eoi_arm(struct vcpu *v)
 	u8 one = 1;
 
 	if (lapic_eoi_can_wait(v->apic))
-		v->pv_eoi_armed = !mem_write_atomic(&v->vm->mem, v->pv_eoi_msr & ~MSR_ENABLE, &one, 1);
+		v->pv_eoi_armed = !mem_write_atomic(&v->vm->mem, v->pv_eoi_msr & ~MSR_ENABLE, &one,
+						    1);
 }
 
 /**

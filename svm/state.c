@@ -96,8 +96,9 @@ static void set_seg(struct vmcb_seg *s, const struct kvm_segment *k)
 
 /* --- KVM_GET/SET_SREGS --- */
 
-#define CR0_RESERVED	(~(u64)(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | X86_CR0_NE | \
-				X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | X86_CR0_PG))
+#define CR0_RESERVED	(~(u64)(X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS | X86_CR0_ET | \
+				X86_CR0_NE | X86_CR0_WP | X86_CR0_AM | X86_CR0_NW | X86_CR0_CD | \
+				X86_CR0_PG))
 
 /* The part that KVM_GET_SREGS and KVM_GET_SREGS2 share has the same layout up to apic_base. */
 static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sregs2, apic_base));
@@ -348,7 +349,8 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) &&
 	    (e->smi.smm || e->smi.pending || e->smi.smm_inside_nmi))
 		return -EINVAL;
-	if ((e->exception.injected || pending) && (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))
+	if ((e->exception.injected || pending) &&
+	    (e->exception.nr > 31 || e->exception.nr == X86_TRAP_NMI))
 		return -EINVAL;
 	v->exception = (struct vcpu_exception) {
 		.pending = pending,

@@ -232,7 +232,8 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 			return -EINVAL;
 		return vm->nr_vcpus ? -EEXIST : irqchip_create_split(&vm->irqchip, arg);
 	case KVM_CAP_X2APIC_API:
-		if (arg & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
+		if (arg & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS |
+				 KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
 			return -EINVAL;
 		if (arg & KVM_X2APIC_API_USE_32BIT_IDS)
 			vm->irqchip.x2apic_format = true;

@@ -25,7 +25,8 @@
 #define VCPU_PIO_PAGE_SIZE	PAGE_SIZE
 
 /* GPRs in the order of their encoding; RAX and RSP live in the VMCB between exits. */
-enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, NR_GPRS = 16 };
+enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8,
+       NR_GPRS = 16 };
 
 /*
  * vcpu->requests: set by anyone with vcpu_request(), consumed by the vCPU's thread in the outer
@@ -37,12 +38,14 @@ enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, R
 #define REQ_CLOCK		3	/* kvmclock page must be rewritten */
 #define REQ_TRIPLE_FAULT	4	/* report KVM_EXIT_SHUTDOWN */
 #define REQ_VM_DEAD		5	/* the VM is broken: -EIO from now on */
-#define REQ_DEBUG		6	/* report KVM_EXIT_DEBUG: an emulated instruction was stepped over */
+/* report KVM_EXIT_DEBUG: an emulated instruction was stepped over */
+#define REQ_DEBUG		6
 #define REQ_MSR_MAP		7	/* the VM's MSR filter has changed */
-#define REQ_STEAL		8	/* the thread has lost its CPU: update the steal-time area */
+/* the thread has lost its CPU: update the steal-time area */
+#define REQ_STEAL		8
 /* Those that leave a halted vCPU asleep. */
-#define REQ_QUIET		(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | BIT(REQ_DEBUG) | \
-				 BIT(REQ_STEAL))
+#define REQ_QUIET		(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | \
+				 BIT(REQ_DEBUG) | BIT(REQ_STEAL))
 
 /* Event to be delivered at the next VMRUN, or interrupted in its delivery by the last #VMEXIT. */
 struct vcpu_exception {
