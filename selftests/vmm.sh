@@ -337,11 +337,16 @@ ovmf() {
 	run ovmf 2
 }
 
-# The ELF in Debian's kernel image has the note that PVH wants.
+# The ELF in Debian's kernel image has the note that PVH wants. Debian packs it by xz (6.1) or zstd (6.12).
 pvh() {
-	local offset
-	offset=$(grep -abo $'\xfd7zXZ' "$kernel" | head -n 1 | cut -d : -f 1)
-	tail -c +$((offset + 1)) "$kernel" | xz -dcq >"$work/vmlinux" 2>/dev/null || :
+	local packer=xz offset
+	offset=$(LC_ALL=C grep -abo $'\xfd7zXZ' "$kernel" | head -n 1 | cut -d : -f 1)
+	if [ -z "$offset" ]; then
+		packer=zstd
+		offset=$(LC_ALL=C grep -abo $'\x28\xb5\x2f\xfd' "$kernel" | head -n 1 | cut -d : -f 1)
+	fi
+	# What follows it in the image is not packed.
+	tail -c +$((offset + 1)) "$kernel" | $packer -dcq >"$work/vmlinux" 2>/dev/null || :
 	machine q35 2 boot -no-reboot -kernel "$work/vmlinux"
 	run pvh 2
 }
