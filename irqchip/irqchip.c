@@ -11,6 +11,7 @@ void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm)
 {
 	chip->ops = ops;
 	chip->vm = vm;
+	chip->bus_cycle_ns = 1;
 	raw_spin_lock_init(&chip->lock);
 }
 
@@ -67,6 +68,21 @@ int irqchip_create_split(struct irqchip *chip, unsigned int routes)
 	chip->ioapic_routes = routes;
 	smp_store_release(&chip->kind, IRQCHIP_SPLIT);	/* as in irqchip_create() */
 	return 0;
+}
+
+/**
+ * irqchip_check_bus_cycle() - KVM_CAP_X86_APIC_BUS_CYCLES_NS: can this be the period of the clock
+ * that the APIC timers count?
+ * @chip: the VM's interrupt controllers
+ * @ns: in nanoseconds; the longest count must stay below 2^63 of them
+ *
+ * Return: 0, -EINVAL, -ENXIO without APICs.
+ */
+int irqchip_check_bus_cycle(const struct irqchip *chip, u64 ns)
+{
+	if (!ns || ns >> 24)
+		return -EINVAL;
+	return irqchip_in_kernel(chip) ? 0 : -ENXIO;
 }
 
 /** irqchip_destroy() - at VM destruction; sleeps. The APICs are already gone. */

@@ -93,6 +93,7 @@ struct irqchip {
 	unsigned int nr_lapics;		/* published after lapics[] with smp_store_release() */
 	struct lapic *lapics[IRQCHIP_MAX_VCPUS];
 	u32 bsp_id;			/* KVM_SET_BOOT_CPU_ID */
+	u32 bus_cycle_ns;		/* of the APIC timers; fixed once there is a vCPU */
 	bool x2apic_format;		/* KVM_X2APIC_API_USE_32BIT_IDS */
 	bool x2apic_no_broadcast;	/* KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */
 	struct irq_routing __rcu *routing;	/* changed under vm->lock, read under RCU */
@@ -106,6 +107,7 @@ struct irqchip {
 void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm);
 /* PIC pair, IOAPIC, default routing. -EEXIST, -ENOMEM */
 int irqchip_create(struct irqchip *chip);
+int irqchip_check_bus_cycle(const struct irqchip *chip, u64 ns);
 int irqchip_create_split(struct irqchip *chip, unsigned int routes);
 void irqchip_destroy(struct irqchip *chip);	/* also PIT and routing; LAPICs are already gone */
 static inline bool irqchip_in_kernel(const struct irqchip *chip)

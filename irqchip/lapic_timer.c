@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The local APIC's timer (APM vol. 2, 16.4.1): one-shot and periodic counts of a 1 GHz bus clock,
- * and TSC-deadline, all on one hrtimer.
+ * The local APIC's timer (APM vol. 2, 16.4.1): one-shot and periodic counts of the bus clock (1 GHz
+ * unless userspace wants another), and TSC-deadline, all on one hrtimer.
  *
  * The callback runs in hard interrupts while the vCPU's thread may write registers; what both
  * write, the thread writes only while the timer is cancelled.
@@ -38,7 +38,7 @@ bool lapic_timer_deadline_mode(struct lapic *apic)
 	return mode(apic) == MODE_DEADLINE;
 }
 
-/* 1 ns a bus cycle, times the divisor: bits 3,1,0 of TDCR; 0b111 divides by 1. */
+/* The divisor of the bus clock: bits 3,1,0 of TDCR; 0b111 divides by 1. */
 static unsigned int divide_shift(const struct lapic *apic)
 {
 	u32 tdcr = lapic_reg(apic, LAPIC_TDCR);
@@ -47,10 +47,10 @@ static unsigned int divide_shift(const struct lapic *apic)
 	return (code + 1) & 7;
 }
 
-/* Of a count; below 2^39. */
+/* Of a count; below 2^63, as irqchip_check_bus_cycle() sees to. */
 static u64 to_ns(const struct lapic *apic, u32 count)
 {
-	return (u64)count << divide_shift(apic);
+	return ((u64)count << divide_shift(apic)) * apic->chip->bus_cycle_ns;
 }
 
 /* The length of a period, 0 where the mode has none. */
@@ -280,7 +280,8 @@ u32 lapic_timer_current(struct lapic *apic)
 		left = ns - over;
 	}
 	/* A period that was lengthened begins at the initial count nevertheless. */
-	return min_t(u64, (u64)left >> divide_shift(apic), lapic_reg(apic, LAPIC_TMICT));
+	return min_t(u64, div64_u64(left, apic->chip->bus_cycle_ns) >> divide_shift(apic),
+		     lapic_reg(apic, LAPIC_TMICT));
 }
 
 /**

@@ -512,6 +512,77 @@ static void test_hlt_timer(void)
 	run_checks(guest_hlt_timer, 0);
 }
 
+/* KVM_CAP_X86_APIC_BUS_CYCLES_NS: counts of the timer over a time by the TSC, taken between two looks at it. */
+static volatile u64 bus_count, bus_least, bus_most;
+
+static void guest_bus(u64 ticks)
+{
+	u64 before[2], after[2];
+	u32 count[2];
+
+	enable();
+	apic_write(REG_TDCR, 0xb);
+	apic_write(REG_LVTT, 0x10000);
+	apic_write(REG_TMICT, ~0u);
+	for (int i = 0; i < 2; i++) {
+		before[i] = rdtsc();
+		count[i] = apic_read(REG_TMCCT);
+		after[i] = rdtsc();
+		while (rdtsc() - before[0] < ticks)
+			cpu_relax();
+	}
+	bus_count = count[0] - count[1];
+	bus_least = before[1] - after[0];
+	bus_most = after[1] - before[0];
+	guest_done();
+}
+
+#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS 237
+#endif
+
+static int set_bus(struct vm *vm, u64 ns)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_APIC_BUS_CYCLES_NS, .args = { ns } };
+
+	return ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
+}
+
+static void test_bus_cycle(void)
+{
+	static const u64 cycles[] = { 1, 7, 1000 };
+
+	for (unsigned int i = 0; i < 3; i++) {
+		struct vm *vm = vm_create_image();
+		struct vcpu *vcpu;
+		u64 khz, ns;
+
+		if (!vm_has_cap(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS))
+			ktap_skip("this kernel's KVM has no such capability");
+		CHECK_EQ(vm_has_cap(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS), 1);
+		CHECK_ERR(set_bus(vm, 1), ENXIO);
+		CHECK_ERR(set_bus(vm, 0), EINVAL);
+		vm_irqchip(vm);
+		CHECK_ERR(set_bus(vm, 0), EINVAL);
+		CHECK_ERR(set_bus(vm, ~0ULL), EINVAL);
+		if (i)
+			CHECK_OK(set_bus(vm, cycles[i]));
+		vcpu = vcpu_create(vm, 0);
+		CHECK_ERR(set_bus(vm, 1), EINVAL);
+		khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+		vcpu_set_guest(vcpu, guest_bus, khz * 20);
+		CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+		ns = *guest_ptr(vm, bus_count) * cycles[i];
+		CHECKF(ns + cycles[i] >= *guest_ptr(vm, bus_least) * 1000000 / khz * 98 / 100 &&
+			       ns <= *guest_ptr(vm, bus_most) * 1000000 / khz * 102 / 100 +
+					       cycles[i],
+		       "%llu ns, by the TSC %llu to %llu", (unsigned long long)ns,
+		       (unsigned long long)*guest_ptr(vm, bus_least) * 1000000 / khz,
+		       (unsigned long long)*guest_ptr(vm, bus_most) * 1000000 / khz);
+		vm_destroy(vm);
+	}
+}
+
 /* Two vCPUs: the second is started by INIT and SIPI in real mode. */
 #define AP_CODE_GPA 0x10000ULL
 
@@ -829,23 +900,15 @@ static void test_msi(void)
 }
 
 static const struct ktap_test tests[] = {
-	{ "registers", test_registers, 0 },
-	{ "all_offsets", test_all_offsets, 0 },
-	{ "x2apic", test_x2apic, 0 },
-	{ "base", test_base, 0 },
-	{ "priorities", test_priorities, 0 },
-	{ "esr", test_esr, 0 },
-	{ "one_shot", test_one_shot, 0 },
-	{ "periodic", test_periodic, 0 },
-	{ "divider", test_divider, 0 },
-	{ "deadline", test_deadline, 0 },
-	{ "hlt_timer", test_hlt_timer, 0 },
-	{ "init_sipi", test_init_sipi, 0 },
-	{ "ipi_flat", test_ipi_flat, 0 },
-	{ "ipi_cluster", test_ipi_cluster, 0 },
-	{ "ipi_nmi", test_ipi_nmi, 0 },
-	{ "x2apic_ipi", test_x2apic_ipi, 0 },
-	{ "msi", test_msi, 0 },
+	{ "registers", test_registers, 0 },	{ "all_offsets", test_all_offsets, 0 },
+	{ "x2apic", test_x2apic, 0 },		{ "base", test_base, 0 },
+	{ "priorities", test_priorities, 0 },	{ "esr", test_esr, 0 },
+	{ "one_shot", test_one_shot, 0 },	{ "periodic", test_periodic, 0 },
+	{ "divider", test_divider, 0 },		{ "deadline", test_deadline, 0 },
+	{ "bus_cycle", test_bus_cycle, 0 },	{ "hlt_timer", test_hlt_timer, 0 },
+	{ "init_sipi", test_init_sipi, 0 },	{ "ipi_flat", test_ipi_flat, 0 },
+	{ "ipi_cluster", test_ipi_cluster, 0 }, { "ipi_nmi", test_ipi_nmi, 0 },
+	{ "x2apic_ipi", test_x2apic_ipi, 0 },	{ "msi", test_msi, 0 },
 };
 
 KTAP_MAIN(tests)

@@ -8,6 +8,7 @@
 
 #include "svm/exit.h"
 #include "svm/fpu.h"
+#include "uapi/svm.h"
 
 #define DEFAULT_APIC_BASE	0xfee00000ull
 
@@ -211,6 +212,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 {
 	u64 arg = e->args[0];
+	int r;
 
 	switch (e->cap) {
 	case KVM_CAP_EXCEPTION_PAYLOAD:
@@ -231,6 +233,13 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 		if (arg > IRQCHIP_MAX_GSI)
 			return -EINVAL;
 		return vm->nr_vcpus ? -EEXIST : irqchip_create_split(&vm->irqchip, arg);
+	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+		r = irqchip_check_bus_cycle(&vm->irqchip, arg);
+		if (!r && vm->nr_vcpus)
+			r = -EINVAL;
+		if (!r)
+			vm->irqchip.bus_cycle_ns = arg;
+		return r;
 	case KVM_CAP_X2APIC_API:
 		if (arg & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS |
 				 KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
@@ -249,6 +258,7 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 
 /**
  * svm_create_apic() - give the vCPU its local APIC; the VM has the in-kernel irqchip. 0 or -ENOMEM.
+ * @v: the vCPU
  */
 int svm_create_apic(struct vcpu *v)
 {

@@ -116,6 +116,7 @@ static const struct capability capabilities[] = {
 	/* interrupts */
 	{ KVM_CAP_IRQCHIP, 1 },
 	{ KVM_CAP_SPLIT_IRQCHIP, 1 },
+	{ KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1 },	/* what it is unless set */
 	{ KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS |
 	  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK },
 	{ KVM_CAP_IRQ_ROUTING, IRQCHIP_MAX_GSI },

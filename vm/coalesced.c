@@ -104,6 +104,8 @@ static int zone_check(const struct kvm_coalesced_mmio_zone *zone)
 
 /**
  * coalesced_register() - KVM_REGISTER_COALESCED_MMIO: -EINVAL, -ENOSPC (too many zones), -ENOMEM.
+ * @vm: the VM
+ * @zone: the ioctl's argument
  */
 int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {
@@ -130,6 +132,8 @@ int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone
 /**
  * coalesced_unregister() - KVM_UNREGISTER_COALESCED_MMIO: removes the zones that lie within @zone.
  * Sleeps.
+ * @vm: the VM
+ * @zone: the ioctl's argument
  */
 int coalesced_unregister(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {

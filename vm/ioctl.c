@@ -937,6 +937,9 @@ long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 /**
  * vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. KVM_RUN, the one that must be fast, is not in
  * the table.
+ * @file: the descriptor
+ * @cmd: the ioctl
+ * @arg: the ioctl's argument
  */
 long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
