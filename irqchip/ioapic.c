@@ -114,6 +114,9 @@ static enum hrtimer_restart storm_over(struct hrtimer *timer)
 /**
  * ioapic_eoi() - an APIC ended @vector, which came as @level or edge: pins that sent a level may
  * send again.
+ * @chip: the VM's interrupt controllers
+ * @vector: of the interrupt
+ * @level: of the line
  */
 void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 {

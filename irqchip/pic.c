@@ -87,6 +87,9 @@ static void update(struct pic_pair *pair)
 /**
  * pic_set_irq() - an input of the pair (0..15) changes. chip->lock held. 1 delivered, 0 coalesced,
  * -1 masked.
+ * @pair: the PIC pair
+ * @pin: 0 to 15
+ * @level: of the line
  */
 int pic_set_irq(struct pic_pair *pair, unsigned int pin, int level)
 {
@@ -126,6 +129,7 @@ static void report_eois(struct irqchip *chip, u32 inputs)
 /**
  * pic_accept() - interrupt acknowledge: the vector. A request that has gone gives the spurious
  * input 7.
+ * @chip: the VM's interrupt controllers
  */
 u8 pic_accept(struct irqchip *chip)
 {

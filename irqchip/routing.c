@@ -64,6 +64,9 @@ int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi)
 /**
  * irqchip_feeds() - does @gsi drive this input (see IRQ_INPUT_IOAPIC)? The caller is in an RCU read
  * section.
+ * @chip: the VM's interrupt controllers
+ * @gsi: the interrupt
+ * @input: of the chip
  */
 bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input)
 {
@@ -240,6 +243,8 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 /**
  * routing_has_level_vector() - split irqchip: does a pin of userspace's IOAPIC send this vector,
  * level-triggered?
+ * @chip: the VM's interrupt controllers
+ * @vector: of the interrupt
  */
 bool routing_has_level_vector(struct irqchip *chip, u8 vector)
 {

@@ -93,6 +93,8 @@ bool svm_has_tsc_control(void)
 
 /**
  * svm_set_tsc_khz() - KVM_SET_TSC_KHZ. -EINVAL where it would need scaling (250 ppm are tolerated).
+ * @v: the vCPU
+ * @khz: kilohertz
  */
 int svm_set_tsc_khz(struct vcpu *v, u32 khz)
 {

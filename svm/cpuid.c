@@ -380,6 +380,8 @@ int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 /**
  * svm_enforce_pv() - KVM_CAP_ENFORCE_PV_FEATURE_CPUID: may the guest use only what its CPUID
  * offers?
+ * @v: the vCPU
+ * @on: only those of its CPUID
  */
 void svm_enforce_pv(struct vcpu *v, bool on)
 {
@@ -390,6 +392,7 @@ void svm_enforce_pv(struct vcpu *v, bool on)
 /**
  * exit_cpuid() - CPUID. Leaves that userspace did not give read as zero, as beyond the last one on
  * AMD.
+ * @v: the vCPU
  */
 enum vcpu_next exit_cpuid(struct vcpu *v)
 {

@@ -21,6 +21,7 @@ u32 svm_guest_debug_flags(void)
 /**
  * debug_intercepts() - INT3 where userspace wants it. QEMU's TCG takes it for an INT n
  * (Documentation/errata.rst).
+ * @v: the vCPU
  */
 void debug_intercepts(struct vcpu *v)
 {
@@ -139,6 +140,7 @@ void debug_step_begin(struct vcpu *v)
 /**
  * debug_step_end() - ... and ends: TF is the guest's again. Where the guest has cleared it, it
  * stays so.
+ * @v: the vCPU
  */
 void debug_step_end(struct vcpu *v)
 {

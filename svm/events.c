@@ -105,6 +105,7 @@ void raise_db(struct vcpu *v, u64 dr6)
 /**
  * events_retract() - empty EVENTINJ and V_IRQ. What was put there but not entered with is still
  * queued as injected.
+ * @v: the vCPU
  */
 void events_retract(struct vcpu *v)
 {
@@ -283,6 +284,7 @@ static void inject_exception(struct vcpu *v)
 /**
  * events_nmi_masked() - an NMI is masked until the IRET of its handler has retired, not merely been
  * reached.
+ * @v: the vCPU
  */
 bool events_nmi_masked(struct vcpu *v)
 {

@@ -333,6 +333,8 @@ enum vcpu_next exit_internal_error(struct vcpu *v)
 /**
  * exit_delivery_error() - KVM_INTERNAL_ERROR_DELIVERY_EV: an event can't be delivered through MMIO
  * at @gpa.
+ * @v: the vCPU
+ * @gpa: where the access went
  */
 enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa)
 {

@@ -210,6 +210,8 @@ bool xcr0_valid(struct vcpu *v, u64 xcr0)
 /**
  * svm_set_xcrs() - KVM_SET_XCRS. -EINVAL for another register than XCR0, or a value that XSETBV
  * refuses.
+ * @v: the vCPU
+ * @x: the ioctl's argument
  */
 int svm_set_xcrs(struct vcpu *v, const struct kvm_xcrs *x)
 {

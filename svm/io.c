@@ -34,6 +34,10 @@ bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val)
 /**
  * port_in_kernel_write() - OUT to an in-kernel device or an ioeventfd; false where userspace has
  * the port.
+ * @v: the vCPU
+ * @port: its number
+ * @size: in bytes
+ * @data: the value
  */
 bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const void *data)
 {
@@ -71,6 +75,7 @@ enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in
 /**
  * exit_ioio() - EXITINFO1 names port, size and direction, EXITINFO2 the next RIP (APM vol. 2,
  * 15.10.2).
+ * @v: the vCPU
  */
 enum vcpu_next exit_ioio(struct vcpu *v)
 {

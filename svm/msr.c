@@ -148,6 +148,7 @@ static void tsc_aux_user_return(struct user_return_notifier *urn)
 /**
  * tsc_aux_enter() - load the guest's TSC_AUX for a stay, if RDTSCP is the guest's to use.
  * Preemption is off.
+ * @v: the vCPU
  */
 void tsc_aux_enter(struct vcpu *v)
 {
@@ -387,6 +388,8 @@ u64 svm_mce_cap_supported(void)
 
 /**
  * svm_setup_mce() - KVM_X86_SETUP_MCE. -EINVAL for unknown bits or a number of banks not in 1..32.
+ * @v: the vCPU
+ * @mcg_cap: IA32_MCG_CAP
  */
 int svm_setup_mce(struct vcpu *v, u64 mcg_cap)
 {

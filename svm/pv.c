@@ -57,6 +57,10 @@ static u64 *pv_msr(struct vcpu *v, u32 index, u32 *feature)
 /**
  * pv_get_msr() - MSR_KVM_STEAL_TIME, PV_EOI_EN, POLL_CONTROL. 0, or -EINVAL where the guest does
  * not have it.
+ * @v: the vCPU
+ * @index: of the MSR
+ * @data: the value
+ * @host: from userspace
  */
 int pv_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 {
@@ -133,6 +137,7 @@ void pv_sched_out(struct vcpu *v)
 /**
  * pv_steal_update() - REQ_STEAL: running again; account for the time that others had the CPU.
  * Sleeps.
+ * @v: the vCPU
  */
 void pv_steal_update(struct vcpu *v)
 {
@@ -309,6 +314,7 @@ enum vcpu_next exit_vmmcall(struct vcpu *v)
 /**
  * exit_ud_exception() - #UD: VMCALL is what Intel's processors have for VMMCALL, and guests may use
  * either.
+ * @v: the vCPU
  */
 enum vcpu_next exit_ud_exception(struct vcpu *v)
 {

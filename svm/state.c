@@ -38,6 +38,8 @@ void svm_get_regs(struct vcpu *v, struct kvm_regs *r)
 /**
  * svm_set_regs() - KVM_SET_REGS. Never fails. Exceptions that were only pending are dropped, as KVM
  * does.
+ * @v: the vCPU
+ * @r: the ioctl's argument
  */
 int svm_set_regs(struct vcpu *v, const struct kvm_regs *r)
 {
@@ -132,6 +134,8 @@ static void get_sregs_common(struct vcpu *v, struct kvm_sregs2 *k)
 /**
  * svm_get_sregs() - KVM_GET_SREGS. interrupt_bitmap has the bit of an interrupt that waits to be
  * delivered.
+ * @v: the vCPU
+ * @k: the ioctl's argument
  */
 void svm_get_sregs(struct vcpu *v, struct kvm_sregs *k)
 {
@@ -252,6 +256,8 @@ int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
 /**
  * svm_set_sregs2() - KVM_SET_SREGS2. -EINVAL as KVM_SET_SREGS, and for flags: PDPTEs can't be set
  * on SVM.
+ * @v: the vCPU
+ * @k: the ioctl's argument
  */
 int svm_set_sregs2(struct vcpu *v, const struct kvm_sregs2 *k)
 {
@@ -398,6 +404,7 @@ u32 svm_sync_regs_flags(void)
 /**
  * sync_regs_in() - take what userspace has changed in kvm_run. -EINVAL for unknown sets, and as
  * their ioctls.
+ * @v: the vCPU
  */
 int sync_regs_in(struct vcpu *v)
 {
@@ -528,6 +535,8 @@ int svm_translate(struct vcpu *v, struct kvm_translation *t)
 /**
  * svm_set_vapic_addr() - KVM_SET_VAPIC_ADDR: a guest address of 4 bytes for TPR reporting, which
  * SVM does not need.
+ * @v: the vCPU
+ * @addr: guest-physical
  */
 int svm_set_vapic_addr(struct vcpu *v, u64 addr)
 {

@@ -25,8 +25,10 @@
 #define VCPU_PIO_PAGE_SIZE	PAGE_SIZE
 
 /* GPRs in the order of their encoding; RAX and RSP live in the VMCB between exits. */
-enum { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8,
-       NR_GPRS = 16 };
+enum {
+	REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8,
+	NR_GPRS = 16
+};
 
 /*
  * vcpu->requests: set by anyone with vcpu_request(), consumed by the vCPU's thread in the outer
