@@ -66,7 +66,12 @@ static const struct emul_op one_byte[256] = {
 };
 
 static const struct emul_op two_byte[256] = {
+	[0x10 ... 0x11] = ROW(K_SSE, F_MODRM),
+	[0x28 ... 0x29] = ROW(K_SSE, F_MODRM),
+	[0x2b] = ROW(K_SSE, F_MODRM),
 	[0x40 ... 0x4f] = ROW(K_CMOV, F_MODRM),
+	[0x6e ... 0x6f] = ROW(K_SSE, F_MODRM),
+	[0x7e ... 0x7f] = ROW(K_SSE, F_MODRM),
 	[0x90 ... 0x9f] = ROW(K_SETCC, F_MODRM | F_BYTE),
 	[0xa3] = ROW(K_BT, F_MODRM),
 	[0xab] = ROW(K_BT, F_MODRM | F_LOCK),
@@ -83,6 +88,9 @@ static const struct emul_op two_byte[256] = {
 	[0xc1] = ROW(K_XADD, F_MODRM | F_LOCK),
 	[0xc3] = ROW(K_MOV_MR, F_MODRM),	/* MOVNTI */
 	[0xc7] = ROW(K_GROUP9, F_MODRM | F_LOCK),
+	[0xd6] = ROW(K_SSE, F_MODRM),
+	[0xe7] = ROW(K_SSE, F_MODRM),
+	[0xf0] = ROW(K_SSE, F_MODRM),
 };
 
 enum emul_status emul_set_fault(struct emul *e, u8 vector, bool has_error, u32 error_code,
@@ -276,6 +284,7 @@ static enum emul_status prefixes(struct emul *e)
 			break;
 		case 0x66:
 			op_toggle = true;
+			in->prefix66 = true;
 			break;
 		case 0x67:
 			addr_toggle = true;
@@ -392,6 +401,7 @@ enum emul_status emul_decode(struct emul *e)
 	in->len = 0;
 	in->map = 0;
 	in->rep = 0;
+	in->prefix66 = false;
 	in->lock = false;
 	in->rex = 0;
 	in->modrm = 0;

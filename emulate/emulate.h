@@ -88,6 +88,7 @@ struct emul_insn {
 	u8 op_size;		/* 1, 2, 4, 8 bytes */
 	u8 addr_size;		/* 2, 4, 8 */
 	u8 rep;			/* 0, 0xf2, 0xf3 */
+	bool prefix66;
 	bool lock;
 	u8 rex;
 	u8 modrm;
@@ -110,6 +111,8 @@ struct emul {
 	u8 cpl;
 	u64 cr0, cr4;
 	struct emul_seg segs[EMUL_NR_SEGS];
+	/* XMM0 to XMM15; NULL where they are out of reach: SSE moves are EMUL_UNHANDLED then */
+	u8 (*xmm)[16];
 	const struct emul_ops *ops;
 	void *opaque;		/* for the ops */
 	/* out, with EMUL_FAULT */

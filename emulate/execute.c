@@ -441,6 +441,79 @@ static enum emul_status pop(struct emul *e)
 	return retire(e);
 }
 
+/* --- SSE --- */
+
+#define CR0_EM		BIT(2)
+#define CR0_TS		BIT(3)
+#define CR4_OSFXSR	BIT(9)
+
+struct sse_move {
+	u8 size;	/* 0: none of these, or of MMX */
+	bool store, aligned;
+};
+
+/* The last of F2 and F3, else 66, else nothing, is part of the opcode (APM vol. 4, 1.2.1). */
+static struct sse_move sse_move(const struct emul_insn *in)
+{
+	unsigned int dword = in->rex & 8 ? 8 : 4;
+
+	switch (in->rep << 8 | (in->rep ? 0 : in->prefix66) << 8 | in->opcode) {
+	case 0x010: case 0x110:				/* MOVUPS, MOVUPD */
+	case 0xf36f: case 0xf2f0:			/* MOVDQU, LDDQU */
+		return (struct sse_move){ 16, false, false };
+	case 0x011: case 0x111: case 0xf37f:
+		return (struct sse_move){ 16, true, false };
+	case 0x028: case 0x128: case 0x16f:		/* MOVAPS, MOVAPD, MOVDQA */
+		return (struct sse_move){ 16, false, true };
+	case 0x029: case 0x129: case 0x17f:
+	case 0x02b: case 0x12b: case 0x1e7:		/* MOVNTPS, MOVNTPD, MOVNTDQ */
+		return (struct sse_move){ 16, true, true };
+	case 0xf310:					/* MOVSS */
+		return (struct sse_move){ 4, false, false };
+	case 0xf311:
+		return (struct sse_move){ 4, true, false };
+	case 0xf210: case 0xf37e:			/* MOVSD, MOVQ */
+		return (struct sse_move){ 8, false, false };
+	case 0xf211: case 0x1d6:
+		return (struct sse_move){ 8, true, false };
+	case 0x16e:					/* MOVD */
+		return (struct sse_move){ dword, false, false };
+	case 0x17e:
+		return (struct sse_move){ dword, true, false };
+	default:
+		return (struct sse_move){};
+	}
+}
+
+static enum emul_status sse(struct emul *e)
+{
+	struct sse_move m = sse_move(&e->insn);
+	u8 *xmm, buf[16] = {};
+	enum emul_status st;
+	u64 addr;
+
+	if (!m.size || !e->xmm)
+		return EMUL_UNHANDLED;
+	if ((e->cr0 & CR0_EM) || !(e->cr4 & CR4_OSFXSR))
+		return emul_set_fault(e, VEC_UD, false, 0, 0);
+	if (e->cr0 & CR0_TS)
+		return emul_set_fault(e, VEC_NM, false, 0, 0);
+	st = emul_linear(e, e->insn.seg, e->insn.mem_off, m.size, m.store, &addr);
+	if (st != EMUL_DONE)
+		return st;
+	if (m.aligned && (addr & 15))
+		return emul_set_fault(e, VEC_GP, true, 0, 0);
+	xmm = e->xmm[reg_number(e)];
+	if (m.store) {
+		st = e->ops->write(e, addr, xmm, m.size);
+	} else {
+		st = e->ops->read(e, addr, buf, m.size);
+		if (st == EMUL_DONE)	/* a load clears what it does not fill */
+			memcpy(xmm, buf, sizeof(buf));
+	}
+	return st == EMUL_DONE ? retire(e) : st;
+}
+
 /* --- groups --- */
 
 static enum emul_status group3(struct emul *e)
@@ -539,6 +612,8 @@ enum emul_status emul_run(struct emul *e)
 		return store(e, alu_condition(e->insn.opcode & 15, e->rflags), 1);
 	case K_CMOV:
 		return cmov(e);
+	case K_SSE:
+		return sse(e);
 	default:
 		return EMUL_UNHANDLED;
 	}

@@ -15,6 +15,7 @@
 #define FLAGS_ARITH	(FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
 #define VEC_UD		6
+#define VEC_NM		7
 #define VEC_SS		12
 #define VEC_GP		13
 
@@ -33,6 +34,7 @@ enum emul_kind {
 	K_GROUP45,		/* INC, DEC, PUSH */
 	K_POP,
 	K_BT, K_GROUP8, K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
+	K_SSE,			/* moves between XMM registers and memory */
 };
 
 #define F_MODRM		BIT(0)

@@ -319,6 +319,46 @@ static void test_mmio(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
+/* SSE moves: all other XMM registers stay, through exits in the kernel and to userspace. */
+static void guest_mmio_sse(u64 movss)
+{
+	u64 in[2] = { 0x0123456789abcdef, 0xfedcba9876543210 }, out[2], other[2];
+	u32 a = 0, c = 0;
+
+	asm volatile("movups (%1), %%xmm5; movups (%1), %%xmm6\n"
+		     "movaps %%xmm5, (%0)\n"
+		     "movups 16(%0), %%xmm5"
+		     :
+		     : "r"(MMIO_GPA), "r"(in)
+		     : "memory");
+	if (movss)
+		asm volatile("movss %%xmm5, 4(%0)" : : "r"(MMIO_GPA) : "memory");
+	asm volatile("cpuid; movups %%xmm5, %0; movups %%xmm6, %1"
+		     : "=m"(out), "=m"(other), "+a"(a), "+c"(c)
+		     :
+		     : "rbx", "rdx");
+	guest_assert_eq(out[0], 0x1111222233334444);
+	guest_assert_eq(out[1], 0x5555666677778888);
+	guest_assert_eq(other[0], in[0]);
+	guest_assert_eq(other[1], in[1]);
+	guest_done();
+}
+
+static void test_mmio_sse(void)
+{
+	struct vm *vm = vm_create_image();
+	bool movss = !vm_is_kvm(); /* KVM does not have it */
+	struct vcpu *vcpu = start_guest(vm, guest_mmio_sse, movss);
+
+	mmio_write(vcpu, MMIO_GPA, 0x0123456789abcdef, 8);
+	mmio_write(vcpu, MMIO_GPA + 8, 0xfedcba9876543210, 8);
+	mmio_read(vcpu, MMIO_GPA + 16, 0x1111222233334444, 8);
+	mmio_read(vcpu, MMIO_GPA + 24, 0x5555666677778888, 8);
+	if (movss)
+		mmio_write(vcpu, MMIO_GPA + 4, 0x33334444, 4);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
 /* Instructions other than MOV on MMIO. */
 static void guest_mmio_insns(u64 arg)
 {
@@ -920,6 +960,7 @@ static const struct ktap_test tests[] = {
 	{ "string_edges", test_string_edges, 0 },
 	{ "string_real", test_string_real, 0 },
 	{ "mmio", test_mmio, 0 },
+	{ "mmio_sse", test_mmio_sse, 0 },
 	{ "mmio_insns", test_mmio_insns, 0 },
 	{ "mmio_split", test_mmio_split, 0 },
 	{ "mmio_string", test_mmio_string, 0 },

@@ -111,6 +111,19 @@ void fpu_reset(struct vcpu *v)
 	v->xcr0 = XSTATE_X87;
 }
 
+/** fpu_xmm() - the guest's XMM registers, to be read and written; outside of a stay. */
+void *fpu_xmm(struct vcpu *v)
+{
+	struct xsave_image *x = image(v);
+
+	/* A component in its initial state is zero, whatever the buffer has. */
+	if (svm_caps.xcr0 && !(x->header.xstate_bv & XSTATE_SSE)) {
+		memset(x->fx.xmm, 0, sizeof(x->fx.xmm));
+		x->header.xstate_bv |= XSTATE_SSE;
+	}
+	return x->fx.xmm;
+}
+
 /** svm_get_fpu() - KVM_GET_FPU. */
 void svm_get_fpu(struct vcpu *v, struct kvm_fpu *f)
 {

@@ -7,6 +7,7 @@
  * from the bytes decoded the first time; what it has read by MMIO already is replayed. Its MMIO
  * writes are posted and leave after it has retired, so it is never run twice past a side effect.
  */
+#include "svm/fpu.h"
 #include "svm/io.h"
 #include "uapi/svm.h"
 
@@ -380,6 +381,8 @@ static void emul_load(struct vcpu *v)
 	e->cpl = s->cpl;
 	e->cr0 = s->cr0;
 	e->cr4 = s->cr4;
+	/* During a stay they are in the processor: NEXT_SLEEP brings us back without it. */
+	e->xmm = v->can_sleep ? fpu_xmm(v) : NULL;
 	load_seg(&e->segs[EMUL_ES], &s->es);
 	load_seg(&e->segs[EMUL_CS], &s->cs);
 	load_seg(&e->segs[EMUL_SS], &s->ss);

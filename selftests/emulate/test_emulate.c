@@ -674,6 +674,92 @@ static void test_cx16_alignment(void)
 	CHECK_LOG("p 3004 8;r 3004 8;w 3004 8;");
 }
 
+/* --- SSE --- */
+
+static void test_sse(void)
+{
+	static const struct {
+		u8 code[5], size;
+		bool store, aligned;
+	} t[] = {
+		{ { 0x0f, 0x10, 0x1b }, 16, false, false },
+		{ { 0x66, 0x0f, 0x10, 0x1b }, 16, false, false },
+		{ { 0x0f, 0x11, 0x1b }, 16, true, false },
+		{ { 0x66, 0x0f, 0x11, 0x1b }, 16, true, false },
+		{ { 0xf3, 0x0f, 0x10, 0x1b }, 4, false, false },
+		{ { 0xf3, 0x0f, 0x11, 0x1b }, 4, true, false },
+		{ { 0xf2, 0x0f, 0x10, 0x1b }, 8, false, false },
+		{ { 0x66, 0xf2, 0x0f, 0x11, 0x1b }, 8, true, false },
+		{ { 0x0f, 0x28, 0x1b }, 16, false, true },
+		{ { 0x66, 0x0f, 0x28, 0x1b }, 16, false, true },
+		{ { 0x0f, 0x29, 0x1b }, 16, true, true },
+		{ { 0x66, 0x0f, 0x29, 0x1b }, 16, true, true },
+		{ { 0x0f, 0x2b, 0x1b }, 16, true, true },
+		{ { 0x66, 0x0f, 0x2b, 0x1b }, 16, true, true },
+		{ { 0x66, 0x0f, 0x6e, 0x1b }, 4, false, false },
+		{ { 0x66, 0x48, 0x0f, 0x6e, 0x1b }, 8, false, false },
+		{ { 0x66, 0x0f, 0x7e, 0x1b }, 4, true, false },
+		{ { 0x66, 0x48, 0x0f, 0x7e, 0x1b }, 8, true, false },
+		{ { 0x66, 0x0f, 0x6f, 0x1b }, 16, false, true },
+		{ { 0xf3, 0x0f, 0x6f, 0x1b }, 16, false, false },
+		{ { 0x66, 0x0f, 0x7f, 0x1b }, 16, true, true },
+		{ { 0xf3, 0x0f, 0x7f, 0x1b }, 16, true, false },
+		{ { 0xf3, 0x0f, 0x7e, 0x1b }, 8, false, false },
+		{ { 0x66, 0x0f, 0xd6, 0x1b }, 8, true, false },
+		{ { 0x66, 0x0f, 0xe7, 0x1b }, 16, true, true },
+		{ { 0xf2, 0x0f, 0xf0, 0x1b }, 16, false, false },
+		/* MMX, and what is no instruction of this kind */
+		{ { 0x0f, 0x6f, 0x1b }, 0, false, false },
+		{ { 0x0f, 0x7f, 0x1b }, 0, false, false },
+		{ { 0x0f, 0xe7, 0x1b }, 0, false, false },
+		{ { 0x0f, 0xd6, 0x1b }, 0, false, false },
+		{ { 0xf3, 0x0f, 0x28, 0x1b }, 0, false, false },
+	};
+	u8 xmm[16][16], before[16][16], zero[16] = {};
+
+	for (unsigned int i = 0; i < ARRAY_LEN(t) * 2; i++) {
+		const u8 *code = t[i / 2].code;
+		u8 size = t[i / 2].size, *mem = m.mem + (i & 1 ? 0x3004 : 0x3000);
+		enum emul_status st;
+
+		init(EMUL_LONG64);
+		e.cr4 = 0x200;
+		e.regs[EMUL_RBX] = mem - m.mem;
+		for (unsigned int j = 0; j < sizeof(xmm); j++)
+			((u8 *)xmm)[j] = 0x80 ^ j;
+		memcpy(before, xmm, sizeof(xmm));
+		memcpy(m.mem + CODE, code, sizeof(t[0].code));
+		CHECKF(step() == EMUL_UNHANDLED, "case %u without registers", i);
+		e.xmm = xmm;
+		e.insn.nr_bytes = 0;
+		e.insn.len = 0;
+		st = step();
+		if (!size) {
+			CHECKF(st == EMUL_UNHANDLED, "case %u", i);
+			continue;
+		}
+		if (t[i / 2].aligned && (i & 1)) {
+			check_fault(st, 13, true);
+			CHECK(!memcmp(xmm, before, sizeof(xmm)));
+			continue;
+		}
+		CHECKF(st == EMUL_DONE && e.rip > CODE + 2, "case %u", i);
+		CHECKF(!memcmp(mem, xmm[3], size), "case %u", i);
+		if (!t[i / 2].store) {
+			CHECKF(!memcmp(xmm[3] + size, zero, 16 - size), "case %u", i);
+			memcpy(xmm[3], before[3], 16);
+		}
+		CHECKF(!memcmp(xmm, before, sizeof(xmm)), "case %u", i);
+		/* EM, OSFXSR and TS */
+		for (unsigned int j = 0; j < 3; j++) {
+			e.rip = CODE;
+			e.cr0 = j == 0 ? 4 : j == 2 ? 8 : 0;
+			e.cr4 = j == 1 ? 0 : 0x200;
+			check_fault(emul_run(&e), j == 2 ? 7 : 6, false);
+		}
+	}
+}
+
 /* --- strings --- */
 
 static void test_rep_progress(void)
@@ -851,6 +937,7 @@ static const struct ktap_test tests[] = {
 	{ "rerun", test_rerun, 0 },
 	{ "cas_retry", test_cas_retry, 0 },
 	{ "cx16_alignment", test_cx16_alignment, 0 },
+	{ "sse", test_sse, 0 },
 	{ "rep_progress", test_rep_progress, 0 },
 	{ "rep_batch", test_rep_batch, 0 },
 	{ "rep_zero", test_rep_zero, 0 },

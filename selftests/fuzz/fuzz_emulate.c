@@ -133,6 +133,8 @@ static const struct emul_ops ops = {
 	.pio_allowed = op_pio_allowed,
 };
 
+static u8 xmm[16][16];
+
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
@@ -154,6 +156,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	e.rip = e.mode == EMUL_LONG64 ? in.rip : (u32)in.rip;
 	e.cpl = in.cpl & 3;
 	e.ops = &ops;
+	e.xmm = xmm;
+	e.cr4 = 1 << 9; /* OSFXSR */
 	for (unsigned int i = 0; i < EMUL_NR_SEGS; i++) {
 		e.segs[i].base = in.base[i];
 		e.segs[i].limit = ~in.limit[i];
