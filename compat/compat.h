@@ -24,6 +24,11 @@
 #include <linux/mm.h>
 #include <asm/msr.h>
 
+/* 6.16 moved cpuid_eax() and its kin out of <asm/processor.h>. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+#include <asm/cpuid/api.h>
+#endif
+
 /* 6.18 renamed the 64-bit MSR accessors (rdmsrl became rdmsrq). */
 #ifndef rdmsrq
 #define rdmsrq(msr, val)	rdmsrl(msr, val)

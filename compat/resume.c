@@ -7,7 +7,11 @@
  * and to set the exit reason in its kvm_run. Ours gets one that nobody reads. Its own file, because
  * of the headers it needs.
  */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
 #include <linux/entry-kvm.h>
+#else
+#include <linux/entry-virt.h>
+#endif
 #include <linux/kvm_host.h>
 
 #include "compat/resume.h"
