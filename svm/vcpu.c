@@ -77,12 +77,11 @@ int svm_vm_init(struct vm *vm)
 	return 0;
 }
 
-/** svm_vm_destroy() - after the last vCPU is gone. Sleeps. */
+/** svm_vm_destroy() - after memory and the last vCPU are gone. Sleeps. */
 void svm_vm_destroy(struct vm *vm)
 {
 	irqchip_destroy(&vm->irqchip);
 	msr_filter_free(rcu_dereference_protected(vm->msr_filter, true));
-	memory_destroy(&vm->mem);
 }
 
 /* --- reset --- */

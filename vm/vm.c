@@ -3,8 +3,8 @@
  * The VM object and its file descriptor.
  *
  * References: the VM's fd holds one and so does each vCPU's fd. vCPUs live as long as their VM,
- * whether or not their fd is still open. When the last reference goes, so do irqfds, vCPUs, irqchip
- * and memory, in that order.
+ * whether or not their fd is still open. When the last reference goes, so do irqfds, memory, vCPUs
+ * and irqchip, in that order.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -27,6 +27,7 @@ static void vm_destroy(struct kref *ref)
 
 	stats_del_vm(m);
 	eventfd_release(m);	/* nobody injects any more */
+	memory_destroy(&vm->mem);	/* no notifier looks for vCPUs to flush */
 	for (i = 0; i < vm->nr_vcpus; i++)
 		vcpu_free(vm->vcpus[i]);
 	svm_vm_destroy(vm);
