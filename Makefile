@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# `make help` lists the targets.  KERNEL=6.1|6.12 (Debian's headers of that series) or KDIR=DIR (any
-# kernel's build directory) chooses the kernel that svm.ko is built for.
+# `make help` lists the targets.  KERNEL=6.1|6.12 (Debian's headers of that series), KERNEL=7.x
+# (scripts/kernel-next), KERNEL=debug (scripts/debug-kernel) or KDIR=DIR (any kernel's build
+# directory) chooses what svm.ko is built for.
 
 KERNEL ?= 6.1
 PREFIX ?= /usr/local
 GROUP ?= kvm
-KERNELS ?= 6.1 6.12
+KERNELS ?= 6.1 6.12 $(if $(filter 1,$(DEBUG_KERNEL)),debug)
 V ?= 0
 
 MAKEFLAGS += --no-print-directory
@@ -18,6 +19,9 @@ endif
 ifdef KDIR
 kdir = $(KDIR)
 name = $(release)
+else ifneq ($(filter 7.x debug,$(KERNEL)),)
+kdir = $(shell scripts/kernel-image $(KERNEL))/build
+name = $(KERNEL)
 else
 kdir = /usr/src/linux-headers-$(shell . scripts/common.sh; kernel_abi $(KERNEL))
 name = $(KERNEL)
@@ -99,9 +103,10 @@ help:
 	@echo 'make install  module, tool, man page, udev rule (uninstall undoes it)'
 	@echo 'make clean'
 	@echo
-	@echo 'KERNEL=6.1|6.12  build for the headers of that Debian series ($(KERNEL))'
+	@echo 'KERNEL=6.1|6.12  build for the headers of that Debian series ($(KERNEL)), or 7.x, debug'
 	@echo 'KDIR=DIR         build for another kernel, such as /lib/modules/$$(uname -r)/build'
 	@echo 'KERNELS="..."    kernels that `make test` uses ($(KERNELS))'
+	@echo 'DEBUG_KERNEL=1   `make test` on a kernel with KASAN, lockdep and kmemleak as well'
 	@echo 'PREFIX, DESTDIR, GROUP   of `make install` ($(PREFIX), none, $(GROUP))'
 
 .PHONY: all module tool tests deps-build modules-all test demo bench check format install \
