@@ -190,6 +190,61 @@ u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u
 	return r;
 }
 
+/** alu_mul() - MUL, or IMUL where @sign: @hi and @lo of the product; CF and OF: @hi counts. */
+void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags)
+{
+	unsigned int bits = 8 * size, up = 64 - bits;
+	unsigned __int128 r;
+	bool counts;
+
+	a <<= up;
+	b <<= up;
+	if (sign)
+		r = (__int128)((s64)a >> up) * ((s64)b >> up);
+	else
+		r = (unsigned __int128)(a >> up) * (b >> up);
+	*lo = r & size_mask(size);
+	*hi = (u64)(r >> bits) & size_mask(size);
+	counts = *hi != (sign && (*lo & sign_bit(size)) ? size_mask(size) : 0);
+	*rflags = (*rflags & ~(u64)(FLAG_CF | FLAG_OF)) | (counts ? FLAG_CF | FLAG_OF : 0);
+}
+
+/**
+ * alu_div() - DIV, or IDIV where @sign: @hi and @lo become remainder and quotient
+ *
+ * Bit by bit: the kernel has no division of 128 bits.
+ *
+ * Return: false for #DE: the quotient does not fit.
+ */
+bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size)
+{
+	u64 mask = size_mask(size), top = sign_bit(size), rem = *hi & mask, quot = *lo & mask, out;
+	bool neg_rem = sign && (rem & top), neg_div = sign && (div & top);
+	unsigned int i;
+
+	if (neg_rem) {
+		rem = (~rem + !quot) & mask;
+		quot = -quot & mask;
+	}
+	div = (neg_div ? -div : div) & mask;
+	if (rem >= div)
+		return false;
+	for (i = 0; i < 8 * size; i++) {
+		out = rem & top;
+		rem = (rem << 1 | !!(quot & top)) & mask;
+		quot = quot << 1 & mask;
+		if (out || rem >= div) {
+			rem = (rem - div) & mask;
+			quot |= 1;
+		}
+	}
+	if (sign && quot > (neg_rem != neg_div ? top : top - 1))
+		return false;
+	*hi = neg_rem ? -rem : rem;
+	*lo = neg_rem != neg_div ? -quot : quot;
+	return true;
+}
+
 /** alu_condition() - the condition of SETcc and CMOVcc. */
 bool alu_condition(unsigned int cc, u64 rflags)
 {

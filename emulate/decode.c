@@ -19,6 +19,8 @@
 static const struct emul_op one_byte[256] = {
 	ALU(0x00), ALU(0x08), ALU(0x10), ALU(0x18), ALU(0x20), ALU(0x28), ALU(0x30), ALU(0x38),
 	[0x63] = ROW(K_MOVSXD, F_MODRM),
+	[0x69] = ROW(K_IMUL, F_MODRM | F_IMM),
+	[0x6b] = ROW(K_IMUL, F_MODRM | F_IMM8),
 	[0x6c] = ROW(K_INS, F_BYTE),
 	[0x6d] = ROW(K_INS, 0),
 	[0x6e] = ROW(K_OUTS, F_BYTE),
@@ -75,6 +77,7 @@ static const struct emul_op two_byte[256] = {
 	[0x90 ... 0x9f] = ROW(K_SETCC, F_MODRM | F_BYTE),
 	[0xa3] = ROW(K_BT, F_MODRM),
 	[0xab] = ROW(K_BT, F_MODRM | F_LOCK),
+	[0xaf] = ROW(K_IMUL, F_MODRM),
 	[0xb0] = ROW(K_CMPXCHG, F_MODRM | F_BYTE | F_LOCK),
 	[0xb1] = ROW(K_CMPXCHG, F_MODRM | F_LOCK),
 	[0xb3] = ROW(K_BT, F_MODRM | F_LOCK),

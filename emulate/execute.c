@@ -188,6 +188,44 @@ static enum emul_status unary_mem(struct emul *e)
 	return retire(e);
 }
 
+/* Group 3: MUL, IMUL, DIV, IDIV. Those of bytes have AX for rDX:rAX. */
+static enum emul_status muldiv(struct emul *e, unsigned int sub)
+{
+	unsigned int size = e->insn.op_size;
+	u64 src, lo = reg_get(e, EMUL_RAX, size), hi;
+	enum emul_status st;
+
+	hi = size == 1 ? (e->regs[EMUL_RAX] >> 8) & 0xff : reg_get(e, EMUL_RDX, size);
+	st = mem_read(e, &src, size);
+	if (st != EMUL_DONE)
+		return st;
+	if (sub < 6)
+		alu_mul(sub & 1, lo, src, size, &hi, &lo, &e->rflags);
+	else if (!alu_div(sub & 1, &hi, &lo, src, size))
+		return emul_set_fault(e, VEC_DE, false, 0, 0);
+	if (size == 1) {
+		reg_set(e, EMUL_RAX, hi << 8 | (lo & 0xff), 2);
+	} else {
+		reg_set(e, EMUL_RAX, lo, size);
+		reg_set(e, EMUL_RDX, hi, size);
+	}
+	return retire(e);
+}
+
+static enum emul_status imul(struct emul *e)
+{
+	unsigned int size = e->insn.op_size, reg = reg_number(e);
+	u64 src, hi, lo;
+	enum emul_status st;
+
+	st = mem_read(e, &src, size);
+	if (st != EMUL_DONE)
+		return st;
+	alu_mul(true, e->insn.map ? e->regs[reg] : e->insn.imm, src, size, &hi, &lo, &e->rflags);
+	reg_set(e, reg, lo, size);
+	return retire(e);
+}
+
 /* --- exchanges --- */
 
 static enum emul_status do_xchg(struct emul *e)
@@ -518,16 +556,11 @@ static enum emul_status sse(struct emul *e)
 
 static enum emul_status group3(struct emul *e)
 {
-	switch ((e->insn.modrm >> 3) & 7) {
-	case 0:
-	case 1:
+	unsigned int sub = (e->insn.modrm >> 3) & 7;
+
+	if (sub < 2)
 		return test(e, e->insn.imm);
-	case 2:
-	case 3:
-		return unary_mem(e);
-	default:
-		return EMUL_UNHANDLED;
-	}
+	return sub < 4 ? unary_mem(e) : muldiv(e, sub);
 }
 
 static enum emul_status group45(struct emul *e)
@@ -594,6 +627,8 @@ enum emul_status emul_run(struct emul *e)
 		return unary_mem(e);
 	case K_GROUP3:
 		return group3(e);
+	case K_IMUL:
+		return imul(e);
 	case K_GROUP45:
 		return group45(e);
 	case K_POP:

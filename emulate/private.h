@@ -14,6 +14,7 @@
 #define FLAG_OF		BIT(11)
 #define FLAGS_ARITH	(FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
+#define VEC_DE		0
 #define VEC_UD		6
 #define VEC_NM		7
 #define VEC_SS		12
@@ -30,7 +31,8 @@ enum emul_kind {
 	K_MOVSXD, K_MOVZX, K_MOVSX,
 	K_MOVS, K_CMPS, K_STOS, K_LODS, K_SCAS, K_INS, K_OUTS,
 	K_GROUP2,		/* shifts and rotates */
-	K_GROUP3,		/* TEST, NOT, NEG (MUL and DIV are not emulated) */
+	K_GROUP3,		/* TEST, NOT, NEG, MUL, DIV */
+	K_IMUL,			/* with two or three operands */
 	K_GROUP45,		/* INC, DEC, PUSH */
 	K_POP,
 	K_BT, K_GROUP8, K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
@@ -66,6 +68,8 @@ u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags);
 u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags);
 u64 alu_inc(u64 dst, unsigned int size, u64 *rflags);
 u64 alu_dec(u64 dst, unsigned int size, u64 *rflags);
+void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags);
+bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size);
 bool alu_condition(unsigned int cc, u64 rflags);
 #define ALU_ADD	0
 #define ALU_AND	4

@@ -4,10 +4,12 @@
  * from the same registers, flags and memory; what they leave behind must be the same.
  */
 #include <asm/prctl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "emulate/emulate.h"
@@ -39,7 +41,7 @@ struct state {
 };
 
 enum shape { SHAPE_MODRM, SHAPE_MOFFS, SHAPE_STRING };
-enum undef { UNDEF_NONE, UNDEF_LOGIC, UNDEF_SHIFT, UNDEF_ROTATE, UNDEF_BIT };
+enum undef { UNDEF_NONE, UNDEF_LOGIC, UNDEF_SHIFT, UNDEF_ROTATE, UNDEF_BIT, UNDEF_MUL, UNDEF_ALL };
 
 /* How to make an instruction; @reg is ModRM.reg, -1 for any register, -2 for any segment register. */
 struct template
@@ -54,7 +56,7 @@ struct template
 	u8 special;
 };
 
-enum { SP_NONE, SP_BITREG, SP_CX8, SP_STACK, SP_NO66, SP_CMPXCHG, SP_COMPARE };
+enum { SP_NONE, SP_BITREG, SP_CX8, SP_STACK, SP_NO66, SP_CMPXCHG, SP_COMPARE, SP_DIV };
 
 #define T1(n, op, r, i, b, l, ...) \
 	{ \
@@ -100,6 +102,17 @@ static const struct template templates[] = {
 	T1("inc", 0xff, 0, 0, false, true),
 	T1("dec", 0xfe, 1, 0, true, true),
 	T1("dec", 0xff, 1, 0, false, true),
+	T1("mul", 0xf6, 4, 0, true, false, UNDEF_MUL),
+	T1("mul", 0xf7, 4, 0, false, false, UNDEF_MUL),
+	T1("imul", 0xf6, 5, 0, true, false, UNDEF_MUL),
+	T1("imul", 0xf7, 5, 0, false, false, UNDEF_MUL),
+	T1("div", 0xf6, 6, 0, true, false, UNDEF_ALL, SP_DIV),
+	T1("div", 0xf7, 6, 0, false, false, UNDEF_ALL, SP_DIV),
+	T1("idiv", 0xf6, 7, 0, true, false, UNDEF_ALL, SP_DIV),
+	T1("idiv", 0xf7, 7, 0, false, false, UNDEF_ALL, SP_DIV),
+	T2("imul", 0xaf, -1, 0, false, false, UNDEF_MUL),
+	T1("imul", 0x69, -1, 4, false, false, UNDEF_MUL),
+	T1("imul", 0x6b, -1, 1, false, false, UNDEF_MUL),
 	T1("mov", 0x88, -1, 0, true, false),
 	T1("mov", 0x89, -1, 0, false, false),
 	T1("mov", 0x8a, -1, 0, true, false),
@@ -291,6 +304,11 @@ static void set_operands(struct insn *in, u64 *regs, unsigned int reg)
 		if (in->op_size == 8)
 			regs[reg] = (u64)(s32)regs[reg];
 		break;
+	case SP_DIV: /* quotients that fit are as likely as others */
+		regs[2] = below(2) ? below(16) : (u64)((s64)regs[0] >> 63);
+		if (in->op_size == 1)
+			regs[0] = (u16)(s8)below(256);
+		break;
 	case SP_STACK:
 		regs[4] = mid + below(0x400) * 8;
 		break;
@@ -432,6 +450,30 @@ static void run_native(void)
 	((void (*)(void))(CODE_AT + 0x400 - prologue))();
 }
 
+/* #DE: on with the epilogue, which takes the registers as they are. */
+static unsigned int insn_size;
+static bool divide_error;
+
+static void on_fpe(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	(void)sig;
+	(void)info;
+	divide_error = true;
+	uc->uc_mcontext.gregs[REG_RIP] += insn_size;
+}
+
+static void catch_divide_errors(void)
+{
+	static u8 stack[0x4000];
+	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction sa = { .sa_sigaction = on_fpe, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+	sigaltstack(&ss, NULL);
+	sigaction(SIGFPE, &sa, NULL);
+}
+
 static u8 *shadow_at(u64 addr, unsigned int len)
 {
 	if (addr < DATA_AT || addr + len > DATA_AT + DATA_SIZE)
@@ -533,6 +575,10 @@ static u64 undefined(const struct insn *in, const u64 *regs)
 	switch (in->t->undef) {
 	case UNDEF_LOGIC:
 		return FL_AF;
+	case UNDEF_MUL:
+		return FL_SF | FL_ZF | FL_AF | FL_PF;
+	case UNDEF_ALL:
+		return FL_ARITH;
 	case UNDEF_BIT:
 		return FL_OF | FL_SF | FL_AF | FL_PF;
 	case UNDEF_SHIFT:
@@ -579,8 +625,8 @@ static void compare(const struct insn *in, const struct emul *e, const struct st
 	}
 	if ((e->rflags ^ s->out_flags) & mask)
 		fail_insn(in, "rflags", e->rflags & mask, s->out_flags & mask, s);
-	if (e->rip != CODE_AT + 0x400 + in->len)
-		fail_insn(in, "rip", e->rip, CODE_AT + 0x400 + in->len, s);
+	if (e->rip != CODE_AT + 0x400 + (divide_error ? 0 : in->len))
+		fail_insn(in, "rip", e->rip, CODE_AT + 0x400 + (divide_error ? 0 : in->len), s);
 	for (unsigned int i = 0; i < DATA_SIZE; i++)
 		if (shadow[i] != ((u8 *)DATA_AT)[i])
 			fail_insn(in, "memory", shadow[i], ((u8 *)DATA_AT)[i], s);
@@ -628,6 +674,7 @@ void test_native(void)
 	struct emul e;
 
 	map_all();
+	catch_divide_errors();
 	rng_state = (seed ? strtoull(seed, NULL, 0) : 1) * 0x9e3779b97f4a7c15ULL | 1;
 	for (unsigned int i = 0; i < DATA_SIZE; i++)
 		pattern[i] = rnd() >> 32;
@@ -640,9 +687,11 @@ void test_native(void)
 		memcpy(shadow, (void *)DATA_AT, DATA_SIZE);
 		build(&in);
 		st = run_emulated(&e, s);
-		if (st != EMUL_DONE)
-			fail_insn(&in, "status", st, EMUL_DONE, s);
+		insn_size = in.len;
+		divide_error = false;
 		run_native();
+		if (st != (divide_error ? EMUL_FAULT : EMUL_DONE) || (divide_error && e.vector))
+			fail_insn(&in, "status", st, divide_error, s);
 		compare(&in, &e, s);
 	}
 }
