@@ -153,16 +153,18 @@ static enum emul_status test(struct emul *e, u64 src)
 	return retire(e);
 }
 
-/* Group 2, and NOT, NEG, INC, DEC: one operand, in memory. */
+/* Group 2, SHLD, SHRD, and NOT, NEG, INC, DEC: the destination is in memory. */
 static u64 unary(const struct emul *e, u64 val, u64 *flags)
 {
 	const struct emul_op *op = e->insn.op;
 	unsigned int size = e->insn.op_size, sub = (e->insn.modrm >> 3) & 7, count;
 
+	count = op->flags & F_ONE ? 1 : (op->flags & F_CL ? e->regs[EMUL_RCX] : e->insn.imm) & 0xff;
 	switch (op->kind) {
+	case K_SHIFT_DOUBLE:
+		return alu_shift_double(e->insn.opcode & 8, val,
+					reg_get(e, reg_number(e), size), count, size, flags);
 	case K_GROUP2:
-		count = op->flags & F_ONE ? 1 : op->flags & F_CL ? e->regs[EMUL_RCX] & 0xff :
-			e->insn.imm & 0xff;
 		return alu_shift(sub, val, count, size, flags);
 	case K_GROUP3:
 		return sub == 2 ? ~val : alu_op(ALU_SUB, 0, val, size, flags);
@@ -368,6 +370,25 @@ static enum emul_status bit_by_reg(struct emul *e)
 	s64 bit = size == 8 ? (s64)raw : size == 4 ? (s32)raw : (s16)raw;
 
 	return bit_op(e, (e->insn.opcode >> 3) & 3, bit, true);
+}
+
+/* BSF and BSR: a source of zero leaves the destination alone (APM vol. 3, BSF). */
+static enum emul_status bit_scan(struct emul *e)
+{
+	unsigned int size = e->insn.op_size;
+	enum emul_status st;
+	u64 val;
+
+	if (e->insn.rep == 0xf3)	/* TZCNT, LZCNT; without BMI1 or ABM, the same as these */
+		return EMUL_UNHANDLED;
+	st = mem_read(e, &val, size);
+	if (st != EMUL_DONE)
+		return st;
+	e->rflags = (e->rflags & ~(u64)FLAG_ZF) | (val ? 0 : FLAG_ZF);
+	if (val)
+		reg_set(e, reg_number(e), e->insn.opcode & 1 ? 63 - __builtin_clzll(val) :
+			__builtin_ctzll(val), size);
+	return retire(e);
 }
 
 /* --- moves --- */
@@ -624,7 +645,10 @@ enum emul_status emul_run(struct emul *e)
 	case K_MOVSX:
 		return load_extended(e, op->flags & F_SRC8 ? 1 : 2, true);
 	case K_GROUP2:
+	case K_SHIFT_DOUBLE:
 		return unary_mem(e);
+	case K_BIT_SCAN:
+		return bit_scan(e);
 	case K_GROUP3:
 		return group3(e);
 	case K_IMUL:

@@ -35,6 +35,7 @@ enum emul_kind {
 	K_IMUL,			/* with two or three operands */
 	K_GROUP45,		/* INC, DEC, PUSH */
 	K_POP,
+	K_SHIFT_DOUBLE, K_BIT_SCAN,
 	K_BT, K_GROUP8, K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
 	K_SSE,			/* moves between XMM registers and memory */
 };
@@ -66,6 +67,8 @@ enum emul_status emul_linear(struct emul *e, unsigned int seg, u64 offset, unsig
 /* alu.c */
 u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags);
 u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags);
+u64 alu_shift_double(bool right, u64 dst, u64 src, unsigned int count, unsigned int size,
+		     u64 *rflags);
 u64 alu_inc(u64 dst, unsigned int size, u64 *rflags);
 u64 alu_dec(u64 dst, unsigned int size, u64 *rflags);
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags);

@@ -41,7 +41,16 @@ struct state {
 };
 
 enum shape { SHAPE_MODRM, SHAPE_MOFFS, SHAPE_STRING };
-enum undef { UNDEF_NONE, UNDEF_LOGIC, UNDEF_SHIFT, UNDEF_ROTATE, UNDEF_BIT, UNDEF_MUL, UNDEF_ALL };
+enum undef {
+	UNDEF_NONE,
+	UNDEF_LOGIC,
+	UNDEF_SHIFT,
+	UNDEF_ROTATE,
+	UNDEF_BIT,
+	UNDEF_MUL,
+	UNDEF_SCAN,
+	UNDEF_ALL
+};
 
 /* How to make an instruction; @reg is ModRM.reg, -1 for any register, -2 for any segment register. */
 struct template
@@ -56,7 +65,7 @@ struct template
 	u8 special;
 };
 
-enum { SP_NONE, SP_BITREG, SP_CX8, SP_STACK, SP_NO66, SP_CMPXCHG, SP_COMPARE, SP_DIV };
+enum { SP_NONE, SP_BITREG, SP_CX8, SP_STACK, SP_NO66, SP_CMPXCHG, SP_COMPARE, SP_DIV, SP_DOUBLE };
 
 #define T1(n, op, r, i, b, l, ...) \
 	{ \
@@ -141,6 +150,12 @@ static const struct template templates[] = {
 	T2("bts", 0xab, -1, 0, false, true, UNDEF_BIT, SP_BITREG),
 	T2("btr", 0xb3, -1, 0, false, true, UNDEF_BIT, SP_BITREG),
 	T2("btc", 0xbb, -1, 0, false, true, UNDEF_BIT, SP_BITREG),
+	T2("bsf", 0xbc, -1, 0, false, false, UNDEF_SCAN),
+	T2("bsr", 0xbd, -1, 0, false, false, UNDEF_SCAN),
+	T2("shld", 0xa4, -1, 1, false, false, UNDEF_SHIFT, SP_DOUBLE),
+	T2("shld", 0xa5, -1, 0, false, false, UNDEF_SHIFT, SP_DOUBLE),
+	T2("shrd", 0xac, -1, 1, false, false, UNDEF_SHIFT, SP_DOUBLE),
+	T2("shrd", 0xad, -1, 0, false, false, UNDEF_SHIFT, SP_DOUBLE),
 	T2("bt", 0xba, 4, 1, false, false, UNDEF_BIT),
 	T2("bts", 0xba, 5, 1, false, true, UNDEF_BIT),
 	T2("btr", 0xba, 6, 1, false, true, UNDEF_BIT),
@@ -381,6 +396,12 @@ static bool make(struct insn *in, u64 *regs)
 	if (t->shape == SHAPE_MOFFS)
 		put(in, in->target, in->addrsize ? 4 : 8);
 	in->imm = rnd();
+	/* A count beyond the operand's size gives nothing defined. */
+	if (t->special == SP_DOUBLE && in->op_size == 2) {
+		in->imm &= 0xef;
+		if (!t->imm && (regs[1] & 0x1f) > 16)
+			return false;
+	}
 	put(in, tail == 1 ? in->imm : value(), tail);
 	return in->len <= 15;
 }
@@ -575,6 +596,8 @@ static u64 undefined(const struct insn *in, const u64 *regs)
 	switch (in->t->undef) {
 	case UNDEF_LOGIC:
 		return FL_AF;
+	case UNDEF_SCAN:
+		return FL_ARITH & ~FL_ZF;
 	case UNDEF_MUL:
 		return FL_SF | FL_ZF | FL_AF | FL_PF;
 	case UNDEF_ALL:
@@ -583,7 +606,9 @@ static u64 undefined(const struct insn *in, const u64 *regs)
 		return FL_OF | FL_SF | FL_AF | FL_PF;
 	case UNDEF_SHIFT:
 	case UNDEF_ROTATE:
-		count = in->t->imm ? in->imm : in->t->opcode[0] >= 0xd2 ? regs[1] & 0xff : 1;
+		count = in->t->imm					       ? in->imm
+			: in->t->opcode[0] == 0x0f || in->t->opcode[0] >= 0xd2 ? regs[1] & 0xff
+									       : 1;
 		count &= in->op_size == 8 ? 63 : 31;
 		if (!count)
 			return 0;
@@ -645,6 +670,8 @@ static void set_memory(const struct insn *in, const struct state *s)
 	} else if (in->t->special == SP_CX8) {
 		memcpy(p, &s->in[0], in->op_size == 8 ? 8 : 4);
 		memcpy(p + (in->op_size == 8 ? 8 : 4), &s->in[2], 8);
+	} else if (in->t->undef == UNDEF_SCAN) {
+		memset(p, 0, 8);
 	} else if (in->t->special == SP_COMPARE) {
 		memset((u8 *)DATA_AT + DATA_SIZE / 2 - 0x400, s->in[0], 0x800);
 		((u8 *)DATA_AT)[DATA_SIZE / 2 + below(0x400)] ^= 1;
