@@ -35,6 +35,15 @@ static bool within_limit(const struct emul_seg *s, u64 first, u64 last)
 	return first > s->limit && last <= (s->attr & ATTR_DB ? 0xffffffffu : 0xffffu);
 }
 
+/** emul_branch_check() - #GP unless RIP may become @target (APM vol. 3, JMP). */
+enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, bool long64,
+				   u64 target)
+{
+	if (long64 ? canonical(target) : target <= cs->limit)
+		return EMUL_DONE;
+	return emul_set_fault(e, VEC_GP, true, 0, 0);
+}
+
 /**
  * emul_linear() - check an access of @len bytes at @seg:@offset and give its linear address.
  * @e: the operation

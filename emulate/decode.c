@@ -18,8 +18,12 @@
 
 static const struct emul_op one_byte[256] = {
 	ALU(0x00), ALU(0x08), ALU(0x10), ALU(0x18), ALU(0x20), ALU(0x28), ALU(0x30), ALU(0x38),
+	[0x50 ... 0x57] = ROW(K_PUSH, F_STACK),
+	[0x58 ... 0x5f] = ROW(K_POP_REG, F_STACK),
 	[0x63] = ROW(K_MOVSXD, F_MODRM),
+	[0x68] = ROW(K_PUSH, F_STACK | F_IMM),
 	[0x69] = ROW(K_IMUL, F_MODRM | F_IMM),
+	[0x6a] = ROW(K_PUSH, F_STACK | F_IMM8),
 	[0x6b] = ROW(K_IMUL, F_MODRM | F_IMM8),
 	[0x6c] = ROW(K_INS, F_BYTE),
 	[0x6d] = ROW(K_INS, 0),
@@ -55,16 +59,21 @@ static const struct emul_op one_byte[256] = {
 	[0xaf] = ROW(K_SCAS, 0),
 	[0xc0] = ROW(K_GROUP2, F_MODRM | F_BYTE | F_IMM8),
 	[0xc1] = ROW(K_GROUP2, F_MODRM | F_IMM8),
+	[0xc2] = ROW(K_RET, F_STACK | F_IMM16),
+	[0xc3] = ROW(K_RET, F_STACK),
 	[0xc6] = ROW(K_MOV_MI, F_MODRM | F_BYTE | F_IMM8),
 	[0xc7] = ROW(K_MOV_MI, F_MODRM | F_IMM),
+	[0xc8] = ROW(K_ENTER, F_STACK),
+	[0xc9] = ROW(K_LEAVE, F_STACK),
 	[0xd0] = ROW(K_GROUP2, F_MODRM | F_BYTE | F_ONE),
 	[0xd1] = ROW(K_GROUP2, F_MODRM | F_ONE),
 	[0xd2] = ROW(K_GROUP2, F_MODRM | F_BYTE | F_CL),
 	[0xd3] = ROW(K_GROUP2, F_MODRM | F_CL),
+	[0xe8] = ROW(K_CALL, F_STACK | F_IMM),
 	[0xf6] = ROW(K_GROUP3, F_MODRM | F_BYTE | F_LOCK),
 	[0xf7] = ROW(K_GROUP3, F_MODRM | F_LOCK),
 	[0xfe] = ROW(K_GROUP45, F_MODRM | F_BYTE | F_LOCK),
-	[0xff] = ROW(K_GROUP45, F_MODRM | F_LOCK),
+	[0xff] = ROW(K_GROUP45, F_MODRM | F_LOCK | F_STACK),
 };
 
 static const struct emul_op two_byte[256] = {
@@ -384,6 +393,10 @@ static enum emul_status operands(struct emul *e, const struct emul_op *op)
 		imm = 1;
 	else if (op->flags & F_IMM)
 		imm = min((unsigned int)in->op_size, 4u);
+	else if (op->flags & F_IMM16)
+		imm = 2;
+	else if (op->kind == K_ENTER)
+		imm = 3;	/* 16 bits of space, 8 of nesting */
 	else if (op->kind == K_GROUP3 && (in->modrm & 0x30) == 0)	/* TEST */
 		imm = min((unsigned int)in->op_size, 4u);
 	if (imm) {

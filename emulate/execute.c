@@ -101,69 +101,25 @@ static enum emul_status rmw_write(struct emul *e, u64 addr, u64 old, u64 val, un
 
 /* --- arithmetic --- */
 
-static enum emul_status alu_to_mem(struct emul *e, unsigned int op, u64 src)
-{
-	unsigned int size = e->insn.op_size;
-	u64 addr, old, val, flags = e->rflags;
-	enum emul_status st;
-
-	if (op == ALU_CMP) {
-		st = mem_read(e, &old, size);
-		if (st != EMUL_DONE)
-			return st;
-		alu_op(op, old, src, size, &e->rflags);
-		return retire(e);
-	}
-	st = rmw_read(e, &addr, &old, size);
-	if (st != EMUL_DONE)
-		return st;
-	val = alu_op(op, old, src, size, &flags);
-	st = rmw_write(e, addr, old, val, size, e->insn.lock);
-	if (st != EMUL_DONE)
-		return st;
-	e->rflags = flags;
-	return retire(e);
-}
-
-static enum emul_status alu_to_reg(struct emul *e, unsigned int op)
-{
-	unsigned int size = e->insn.op_size, reg = reg_number(e);
-	enum emul_status st;
-	u64 val;
-
-	st = mem_read(e, &val, size);
-	if (st != EMUL_DONE)
-		return st;
-	val = alu_op(op, reg_get(e, reg, size), val, size, &e->rflags);
-	if (op != ALU_CMP)
-		reg_set(e, reg, val, size);
-	return retire(e);
-}
-
-static enum emul_status test(struct emul *e, u64 src)
-{
-	unsigned int size = e->insn.op_size;
-	enum emul_status st;
-	u64 val;
-
-	st = mem_read(e, &val, size);
-	if (st != EMUL_DONE)
-		return st;
-	alu_op(ALU_AND, val, src, size, &e->rflags);
-	return retire(e);
-}
-
-/* Group 2, SHLD, SHRD, and NOT, NEG, INC, DEC: the destination is in memory. */
-static u64 unary(const struct emul *e, u64 val, u64 *flags)
+/* The new value of a memory operand that is also a source. */
+static u64 modified(const struct emul *e, u64 val, u64 *flags)
 {
 	const struct emul_op *op = e->insn.op;
 	unsigned int size = e->insn.op_size, sub = (e->insn.modrm >> 3) & 7, count;
+	u64 reg = reg_get(e, reg_number(e), size);
 
 	count = op->flags & F_ONE ? 1 : (op->flags & F_CL ? e->regs[EMUL_RCX] : e->insn.imm) & 0xff;
 	switch (op->kind) {
+	case K_ALU_MR:
+		return alu_op((e->insn.opcode >> 3) & 7, val, reg, size, flags);
+	case K_GROUP1:
+		return alu_op(sub, val, e->insn.imm, size, flags);
+	case K_XADD:
+		return alu_op(ALU_ADD, val, reg, size, flags);
+	case K_XCHG:
+		return reg;
 	case K_SHIFT_DOUBLE:
-		return alu_shift_double(e->insn.opcode & 8, val,
-					reg_get(e, reg_number(e), size), count, size, flags);
+		return alu_shift_double(e->insn.opcode & 8, val, reg, count, size, flags);
 	case K_GROUP2:
 		return alu_shift(sub, val, count, size, flags);
 	case K_GROUP3:
@@ -173,20 +129,76 @@ static u64 unary(const struct emul *e, u64 val, u64 *flags)
 	}
 }
 
-static enum emul_status unary_mem(struct emul *e)
+static enum emul_status modify(struct emul *e)
 {
-	unsigned int size = e->insn.op_size;
+	unsigned int size = e->insn.op_size, kind = ((const struct emul_op *)e->insn.op)->kind;
 	u64 addr, old, val, flags = e->rflags;
 	enum emul_status st;
 
 	st = rmw_read(e, &addr, &old, size);
 	if (st != EMUL_DONE)
 		return st;
-	val = unary(e, old, &flags) & size_mask(size);
-	st = rmw_write(e, addr, old, val, size, e->insn.lock);
+	val = modified(e, old, &flags) & size_mask(size);
+	/* XCHG with memory is always locked. */
+	st = rmw_write(e, addr, old, val, size, e->insn.lock || kind == K_XCHG);
 	if (st != EMUL_DONE)
 		return st;
+	if (kind == K_XCHG || kind == K_XADD)
+		reg_set(e, reg_number(e), old, size);
 	e->rflags = flags;
+	return retire(e);
+}
+
+/* CMP and TEST: two sources. */
+static enum emul_status compare(struct emul *e, unsigned int op, u64 src)
+{
+	unsigned int size = e->insn.op_size;
+	enum emul_status st;
+	u64 val;
+
+	st = mem_read(e, &val, size);
+	if (st != EMUL_DONE)
+		return st;
+	alu_op(op, val, src, size, &e->rflags);
+	return retire(e);
+}
+
+/* A register as destination, memory of @from bytes as source. */
+static enum emul_status to_reg(struct emul *e, unsigned int kind, unsigned int from)
+{
+	unsigned int size = e->insn.op_size, reg = reg_number(e);
+	u64 val, hi, dst = reg_get(e, reg, size);
+	enum emul_status st;
+
+	st = mem_read(e, &val, from);
+	if (st != EMUL_DONE)
+		return st;
+	switch (kind) {
+	case K_ALU_RM:
+		val = alu_op((e->insn.opcode >> 3) & 7, dst, val, size, &e->rflags);
+		if (((e->insn.opcode >> 3) & 7) == ALU_CMP)
+			return retire(e);
+		break;
+	case K_IMUL:
+		alu_mul(true, e->insn.map ? dst : e->insn.imm, val, size, &hi, &val, &e->rflags);
+		break;
+	case K_BIT_SCAN:	/* zero leaves the destination alone (APM vol. 3, BSF) */
+		e->rflags = (e->rflags & ~(u64)FLAG_ZF) | (val ? 0 : FLAG_ZF);
+		if (!val)
+			return retire(e);
+		val = e->insn.opcode & 1 ? 63 - __builtin_clzll(val) : __builtin_ctzll(val);
+		break;
+	case K_MOVSX:
+	case K_MOVSXD:
+		val = from == 1 ? (u64)(s8)val : from == 2 ? (u64)(s16)val : (u64)(s32)val;
+		break;
+	case K_CMOV:
+		/* Memory is read, and a 32-bit destination cleared above, in any case. */
+		if (!alu_condition(e->insn.opcode & 15, e->rflags))
+			val = dst;
+		break;
+	}
+	reg_set(e, reg, val, size);
 	return retire(e);
 }
 
@@ -214,54 +226,7 @@ static enum emul_status muldiv(struct emul *e, unsigned int sub)
 	return retire(e);
 }
 
-static enum emul_status imul(struct emul *e)
-{
-	unsigned int size = e->insn.op_size, reg = reg_number(e);
-	u64 src, hi, lo;
-	enum emul_status st;
-
-	st = mem_read(e, &src, size);
-	if (st != EMUL_DONE)
-		return st;
-	alu_mul(true, e->insn.map ? e->regs[reg] : e->insn.imm, src, size, &hi, &lo, &e->rflags);
-	reg_set(e, reg, lo, size);
-	return retire(e);
-}
-
 /* --- exchanges --- */
-
-static enum emul_status do_xchg(struct emul *e)
-{
-	unsigned int size = e->insn.op_size, reg = reg_number(e);
-	enum emul_status st;
-	u64 addr, old;
-
-	st = rmw_read(e, &addr, &old, size);
-	if (st == EMUL_DONE)	/* XCHG with memory is always locked */
-		st = rmw_write(e, addr, old, reg_get(e, reg, size), size, true);
-	if (st != EMUL_DONE)
-		return st;
-	reg_set(e, reg, old, size);
-	return retire(e);
-}
-
-static enum emul_status do_xadd(struct emul *e)
-{
-	unsigned int size = e->insn.op_size, reg = reg_number(e);
-	u64 addr, old, val, flags = e->rflags;
-	enum emul_status st;
-
-	st = rmw_read(e, &addr, &old, size);
-	if (st != EMUL_DONE)
-		return st;
-	val = alu_op(ALU_ADD, old, reg_get(e, reg, size), size, &flags);
-	st = rmw_write(e, addr, old, val, size, e->insn.lock);
-	if (st != EMUL_DONE)
-		return st;
-	reg_set(e, reg, old, size);
-	e->rflags = flags;
-	return retire(e);
-}
 
 /* Memory is written in any case: with its old value where the comparison fails. */
 static enum emul_status do_cmpxchg(struct emul *e)
@@ -372,25 +337,6 @@ static enum emul_status bit_by_reg(struct emul *e)
 	return bit_op(e, (e->insn.opcode >> 3) & 3, bit, true);
 }
 
-/* BSF and BSR: a source of zero leaves the destination alone (APM vol. 3, BSF). */
-static enum emul_status bit_scan(struct emul *e)
-{
-	unsigned int size = e->insn.op_size;
-	enum emul_status st;
-	u64 val;
-
-	if (e->insn.rep == 0xf3)	/* TZCNT, LZCNT; without BMI1 or ABM, the same as these */
-		return EMUL_UNHANDLED;
-	st = mem_read(e, &val, size);
-	if (st != EMUL_DONE)
-		return st;
-	e->rflags = (e->rflags & ~(u64)FLAG_ZF) | (val ? 0 : FLAG_ZF);
-	if (val)
-		reg_set(e, reg_number(e), e->insn.opcode & 1 ? 63 - __builtin_clzll(val) :
-			__builtin_ctzll(val), size);
-	return retire(e);
-}
-
 /* --- moves --- */
 
 static enum emul_status load(struct emul *e, unsigned int reg, unsigned int size)
@@ -412,39 +358,6 @@ static enum emul_status store(struct emul *e, u64 val, unsigned int size)
 	return st == EMUL_DONE ? retire(e) : st;
 }
 
-static enum emul_status load_extended(struct emul *e, unsigned int from, bool sign)
-{
-	enum emul_status st;
-	u64 val;
-
-	st = mem_read(e, &val, from);
-	if (st != EMUL_DONE)
-		return st;
-	if (sign)
-		val = from == 1 ? (u64)(s8)val : from == 2 ? (u64)(s16)val : (u64)(s32)val;
-	reg_set(e, reg_number(e), val, e->insn.op_size);
-	return retire(e);
-}
-
-static enum emul_status cmov(struct emul *e)
-{
-	unsigned int size = e->insn.op_size, reg = reg_number(e);
-	enum emul_status st;
-	u64 val;
-
-	/*
-	 * The operand is read whether or not it is used, and a 32-bit destination is cleared above
-	 * in any case.
-	 */
-	st = mem_read(e, &val, size);
-	if (st != EMUL_DONE)
-		return st;
-	if (!alu_condition(e->insn.opcode & 15, e->rflags))
-		val = reg_get(e, reg, size);
-	reg_set(e, reg, val, size);
-	return retire(e);
-}
-
 /* --- stack --- */
 
 static unsigned int stack_size(const struct emul *e)
@@ -459,34 +372,64 @@ static unsigned int push_size(const struct emul *e)
 	return e->mode == EMUL_LONG64 && e->insn.op_size == 4 ? 8 : e->insn.op_size;
 }
 
-static enum emul_status push(struct emul *e)
+/* The last access of its instruction: RSP moves at once. */
+static enum emul_status push(struct emul *e, u64 val)
 {
 	unsigned int size = push_size(e), width = stack_size(e);
-	u64 rsp = (e->regs[EMUL_RSP] - size) & size_mask(width), addr, val;
+	u64 rsp = (e->regs[EMUL_RSP] - size) & size_mask(width), addr;
 	enum emul_status st;
 
-	st = mem_read(e, &val, size);
-	if (st == EMUL_DONE)
-		st = emul_linear(e, EMUL_SS, rsp, size, true, &addr);
+	st = emul_linear(e, EMUL_SS, rsp, size, true, &addr);
 	if (st == EMUL_DONE)
 		st = e->ops->write(e, addr, &val, size);
+	if (st == EMUL_DONE)
+		reg_set(e, EMUL_RSP, rsp, width);
+	return st;
+}
+
+static enum emul_status pop_from(struct emul *e, unsigned int reg, u64 *val)
+{
+	enum emul_status st;
+	u64 addr;
+
+	*val = 0;
+	st = emul_linear(e, EMUL_SS, e->regs[reg] & size_mask(stack_size(e)), push_size(e), false,
+			 &addr);
+	return st == EMUL_DONE ? e->ops->read(e, addr, val, push_size(e)) : st;
+}
+
+static enum emul_status jump_near(struct emul *e, u64 target)
+{
+	enum emul_status st;
+
+	st = emul_branch_check(e, &e->segs[EMUL_CS], e->mode == EMUL_LONG64, target);
+	if (st == EMUL_DONE)
+		e->rip = target;
+	return st;
+}
+
+static enum emul_status call_near(struct emul *e, u64 target)
+{
+	u64 rip = e->rip;
+	enum emul_status st;
+
+	st = jump_near(e, target & size_mask(push_size(e)));
+	if (st == EMUL_DONE)
+		st = push(e, rip + e->insn.len);
 	if (st != EMUL_DONE)
-		return st;
-	reg_set(e, EMUL_RSP, rsp, width);
-	return retire(e);
+		e->rip = rip;
+	return st;
 }
 
 static enum emul_status pop(struct emul *e)
 {
 	unsigned int size = push_size(e), width = stack_size(e);
-	u64 off = e->insn.mem_off, addr, val = 0;
+	u64 off = e->insn.mem_off, val;
 	enum emul_status st;
 
 	if ((e->insn.modrm >> 3) & 7)
 		return EMUL_UNHANDLED;
-	st = emul_linear(e, EMUL_SS, e->regs[EMUL_RSP] & size_mask(width), size, false, &addr);
-	if (st == EMUL_DONE)
-		st = e->ops->read(e, addr, &val, size);
+	st = pop_from(e, EMUL_RSP, &val);
 	if (st != EMUL_DONE)
 		return st;
 	/* An address based on RSP is computed with RSP already moved (APM vol. 3, POP). */
@@ -497,6 +440,57 @@ static enum emul_status pop(struct emul *e)
 	if (st != EMUL_DONE)
 		return st;
 	reg_set(e, EMUL_RSP, (e->regs[EMUL_RSP] + size) & size_mask(width), width);
+	return retire(e);
+}
+
+/* The new stack pointer must be writable, though nothing is written there (APM vol. 3, ENTER). */
+static enum emul_status enter(struct emul *e)
+{
+	unsigned int size = push_size(e), width = stack_size(e);
+	u64 rbp = (e->regs[EMUL_RSP] - size) & size_mask(width), rsp, addr;
+	enum emul_status st;
+
+	if ((e->insn.imm >> 16) & 31)	/* nested frames */
+		return EMUL_UNHANDLED;
+	rsp = (rbp - (u16)e->insn.imm) & size_mask(width);
+	st = emul_linear(e, EMUL_SS, rsp, size, true, &addr);
+	if (st == EMUL_DONE)
+		st = e->ops->probe_write(e, addr, size);
+	if (st == EMUL_DONE)
+		st = push(e, e->regs[EMUL_RBP]);
+	if (st != EMUL_DONE)
+		return st;
+	reg_set(e, EMUL_RBP, rbp, size);
+	reg_set(e, EMUL_RSP, rsp, width);
+	return retire(e);
+}
+
+static enum emul_status stack_op(struct emul *e, unsigned int kind)
+{
+	unsigned int size = push_size(e), low = (e->insn.opcode & 7) | (e->insn.rex & 1 ? 8 : 0);
+	unsigned int base = kind == K_LEAVE ? EMUL_RBP : EMUL_RSP;
+	enum emul_status st;
+	u64 val, rsp;
+
+	switch (kind) {
+	case K_PUSH:
+		st = push(e, e->insn.opcode < 0x58 ? e->regs[low] : e->insn.imm);
+		return st == EMUL_DONE ? retire(e) : st;
+	case K_CALL:
+		return call_near(e, e->rip + e->insn.len + e->insn.imm);
+	case K_ENTER:
+		return enter(e);
+	}
+	st = pop_from(e, base, &val);
+	rsp = e->regs[base] + size + (kind == K_RET ? (u16)e->insn.imm : 0);
+	if (st == EMUL_DONE && kind == K_RET)
+		st = jump_near(e, val);
+	if (st != EMUL_DONE)
+		return st;
+	reg_set(e, EMUL_RSP, rsp, stack_size(e));
+	if (kind == K_RET)
+		return EMUL_DONE;
+	reg_set(e, kind == K_LEAVE ? EMUL_RBP : low, val, size);
 	return retire(e);
 }
 
@@ -580,21 +574,32 @@ static enum emul_status group3(struct emul *e)
 	unsigned int sub = (e->insn.modrm >> 3) & 7;
 
 	if (sub < 2)
-		return test(e, e->insn.imm);
-	return sub < 4 ? unary_mem(e) : muldiv(e, sub);
+		return compare(e, ALU_AND, e->insn.imm);
+	return sub < 4 ? modify(e) : muldiv(e, sub);
 }
 
 static enum emul_status group45(struct emul *e)
 {
-	switch ((e->insn.modrm >> 3) & 7) {
-	case 0:
-	case 1:
-		return unary_mem(e);
-	case 6:
-		return e->insn.opcode == 0xff ? push(e) : EMUL_UNHANDLED;
-	default:
+	unsigned int sub = (e->insn.modrm >> 3) & 7, size = push_size(e);
+	enum emul_status st = EMUL_DONE;
+	u64 val;
+
+	if (sub < 2 && e->insn.mem_valid)
+		return modify(e);
+	if (e->insn.opcode != 0xff || !(BIT(sub) & (BIT(2) | BIT(4) | BIT(6))))
 		return EMUL_UNHANDLED;
-	}
+	if (e->insn.mem_valid)
+		st = mem_read(e, &val, size);
+	else
+		val = e->regs[(e->insn.modrm & 7) | (e->insn.rex & 1 ? 8 : 0)] & size_mask(size);
+	if (st != EMUL_DONE)
+		return st;
+	if (sub == 2)
+		return call_near(e, val);
+	if (sub == 4)
+		return jump_near(e, val);
+	st = push(e, val);
+	return st == EMUL_DONE ? retire(e) : st;
 }
 
 static enum emul_status group8(struct emul *e)
@@ -607,11 +612,13 @@ static enum emul_status group8(struct emul *e)
 enum emul_status emul_run(struct emul *e)
 {
 	const struct emul_op *op = e->insn.op;
-	unsigned int size = e->insn.op_size;
+	unsigned int size = e->insn.op_size, sub = (e->insn.modrm >> 3) & 7;
 
 	if (op->kind >= K_MOVS && op->kind <= K_OUTS)
 		return emul_string(e, op->kind);
-	if (!e->insn.mem_valid)
+	if (op->kind >= K_PUSH && op->kind <= K_RET)
+		return stack_op(e, op->kind);
+	if (!e->insn.mem_valid && !(op->flags & F_STACK))
 		return EMUL_UNHANDLED;	/* register forms never fault on memory */
 	switch (op->kind) {
 	case K_MOV_RM:
@@ -619,40 +626,43 @@ enum emul_status emul_run(struct emul *e)
 	case K_MOV_MR:
 		return store(e, reg_get(e, reg_number(e), size), size);
 	case K_MOV_MI:
-		return (e->insn.modrm >> 3) & 7 ? EMUL_UNHANDLED : store(e, e->insn.imm, size);
+		return sub ? EMUL_UNHANDLED : store(e, e->insn.imm, size);
 	case K_ALU_MR:
-		return alu_to_mem(e, (e->insn.opcode >> 3) & 7, reg_get(e, reg_number(e), size));
-	case K_ALU_RM:
-		return alu_to_reg(e, (e->insn.opcode >> 3) & 7);
+		if (((e->insn.opcode >> 3) & 7) != ALU_CMP)
+			return modify(e);
+		return compare(e, ALU_CMP, reg_get(e, reg_number(e), size));
 	case K_GROUP1:
-		return alu_to_mem(e, (e->insn.modrm >> 3) & 7, e->insn.imm);
+		return sub == ALU_CMP ? compare(e, ALU_CMP, e->insn.imm) : modify(e);
 	case K_TEST_MR:
-		return test(e, reg_get(e, reg_number(e), size));
+		return compare(e, ALU_AND, reg_get(e, reg_number(e), size));
 	case K_XCHG:
-		return do_xchg(e);
+	case K_XADD:
+	case K_GROUP2:
+	case K_SHIFT_DOUBLE:
+		return modify(e);
 	case K_MOV_FROM_SREG:
-		if (((e->insn.modrm >> 3) & 7) >= EMUL_NR_SEGS)
+		if (sub >= EMUL_NR_SEGS)
 			return emul_set_fault(e, VEC_UD, false, 0, 0);
-		return store(e, e->segs[(e->insn.modrm >> 3) & 7].sel, 2);
+		return store(e, e->segs[sub].sel, 2);
 	case K_MOFFS_LOAD:
 		return load(e, EMUL_RAX, size);
 	case K_MOFFS_STORE:
 		return store(e, e->regs[EMUL_RAX], size);
 	case K_MOVSXD:
-		return load_extended(e, 4, true);
+		return to_reg(e, op->kind, 4);
 	case K_MOVZX:
-		return load_extended(e, op->flags & F_SRC8 ? 1 : 2, false);
 	case K_MOVSX:
-		return load_extended(e, op->flags & F_SRC8 ? 1 : 2, true);
-	case K_GROUP2:
-	case K_SHIFT_DOUBLE:
-		return unary_mem(e);
+		return to_reg(e, op->kind, op->flags & F_SRC8 ? 1 : 2);
 	case K_BIT_SCAN:
-		return bit_scan(e);
+		if (e->insn.rep == 0xf3)	/* TZCNT, LZCNT where there are BMI1, ABM */
+			return EMUL_UNHANDLED;
+		fallthrough;
+	case K_ALU_RM:
+	case K_IMUL:
+	case K_CMOV:
+		return to_reg(e, op->kind, size);
 	case K_GROUP3:
 		return group3(e);
-	case K_IMUL:
-		return imul(e);
 	case K_GROUP45:
 		return group45(e);
 	case K_POP:
@@ -665,12 +675,8 @@ enum emul_status emul_run(struct emul *e)
 		return do_cmpxchg(e);
 	case K_GROUP9:
 		return cmpxchg_wide(e);
-	case K_XADD:
-		return do_xadd(e);
 	case K_SETCC:
 		return store(e, alu_condition(e->insn.opcode & 15, e->rflags), 1);
-	case K_CMOV:
-		return cmov(e);
 	case K_SSE:
 		return sse(e);
 	default:

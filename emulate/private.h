@@ -35,6 +35,7 @@ enum emul_kind {
 	K_IMUL,			/* with two or three operands */
 	K_GROUP45,		/* INC, DEC, PUSH */
 	K_POP,
+	K_PUSH, K_POP_REG, K_ENTER, K_LEAVE, K_CALL, K_RET,	/* the stack is their memory */
 	K_SHIFT_DOUBLE, K_BIT_SCAN,
 	K_BT, K_GROUP8, K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
 	K_SSE,			/* moves between XMM registers and memory */
@@ -49,6 +50,8 @@ enum emul_kind {
 #define F_SRC16		BIT(6)	/* memory operand of 16 bits */
 #define F_ONE		BIT(7)	/* shift by one */
 #define F_CL		BIT(8)	/* shift by CL */
+#define F_IMM16		BIT(9)	/* 16-bit immediate */
+#define F_STACK		BIT(10)	/* memory is accessed though ModRM may name none */
 
 struct emul_op {
 	u8 kind;
@@ -63,6 +66,9 @@ static inline u64 size_mask(unsigned int size)
 /* address.c */
 enum emul_status emul_linear(struct emul *e, unsigned int seg, u64 offset, unsigned int len,
 			     bool write, u64 *addr);
+
+enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, bool long64,
+				   u64 target);
 
 /* alu.c */
 u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags);

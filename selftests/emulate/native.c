@@ -40,7 +40,7 @@ struct state {
 	u64 host_rsp;
 };
 
-enum shape { SHAPE_MODRM, SHAPE_MOFFS, SHAPE_STRING };
+enum shape { SHAPE_MODRM, SHAPE_MOFFS, SHAPE_STRING, SHAPE_IMPLICIT };
 enum undef {
 	UNDEF_NONE,
 	UNDEF_LOGIC,
@@ -65,7 +65,18 @@ struct template
 	u8 special;
 };
 
-enum { SP_NONE, SP_BITREG, SP_CX8, SP_STACK, SP_NO66, SP_CMPXCHG, SP_COMPARE, SP_DIV, SP_DOUBLE };
+enum {
+	SP_NONE,
+	SP_BITREG,
+	SP_CX8,
+	SP_STACK,
+	SP_NO66,
+	SP_CMPXCHG,
+	SP_COMPARE,
+	SP_DIV,
+	SP_DOUBLE,
+	SP_LEAVE
+};
 
 #define T1(n, op, r, i, b, l, ...) \
 	{ \
@@ -162,6 +173,13 @@ static const struct template templates[] = {
 	T2("btc", 0xba, 7, 1, false, true, UNDEF_BIT),
 	T1("push", 0xff, 6, 0, false, false, UNDEF_NONE, SP_STACK),
 	T1("pop", 0x8f, 0, 0, false, false, UNDEF_NONE, SP_STACK),
+	{ "push", 1, { 0x51 }, 0, 0, false, false, SHAPE_IMPLICIT, UNDEF_NONE, SP_STACK },
+	{ "push rsp", 1, { 0x54 }, 0, 0, false, false, SHAPE_IMPLICIT, UNDEF_NONE, SP_STACK },
+	{ "push imm", 1, { 0x68 }, 0, 4, false, false, SHAPE_IMPLICIT, UNDEF_NONE, SP_STACK },
+	{ "push imm", 1, { 0x6a }, 0, 1, false, false, SHAPE_IMPLICIT, UNDEF_NONE, SP_STACK },
+	{ "pop", 1, { 0x5a }, 0, 0, false, false, SHAPE_IMPLICIT, UNDEF_NONE, SP_STACK },
+	{ "pop rsp", 1, { 0x5c }, 0, 0, false, false, SHAPE_IMPLICIT, UNDEF_NONE, SP_STACK },
+	{ "leave", 1, { 0xc9 }, 0, 0, false, false, SHAPE_IMPLICIT, UNDEF_NONE, SP_LEAVE },
 	STR("movs", 0xa4, 0),
 	STR("stos", 0xaa, 0),
 	STR("lods", 0xac, 0),
@@ -304,7 +322,7 @@ static unsigned int operand_size(const struct insn *in)
 {
 	if (in->t->byte)
 		return 1;
-	if (in->t->special == SP_STACK)
+	if (in->t->special == SP_STACK || in->t->special == SP_LEAVE)
 		return in->opsize && !(in->rex & 8) ? 2 : 8;
 	return in->rex & 8 ? 8 : in->opsize ? 2 : 4;
 }
@@ -323,6 +341,9 @@ static void set_operands(struct insn *in, u64 *regs, unsigned int reg)
 		regs[2] = below(2) ? below(16) : (u64)((s64)regs[0] >> 63);
 		if (in->op_size == 1)
 			regs[0] = (u16)(s8)below(256);
+		break;
+	case SP_LEAVE:
+		regs[5] = mid + below(0x400);
 		break;
 	case SP_STACK:
 		regs[4] = mid + below(0x400) * 8;

@@ -418,7 +418,7 @@ static void test_lock(void)
 static void test_unhandled(void)
 {
 	static const u8 bytes[][3] = {
-		{ 0x0f, 0x05 },	      { 0x89, 0xc3 },	    { 0xff, 0x13 },	  { 0x8f, 0x0b },
+		{ 0x0f, 0x05 },	      { 0x89, 0xc3 },	    { 0xff, 0x1b },	  { 0x8f, 0x0b },
 		{ 0xc7, 0x0b },	      { 0x0f, 0xba, 0x03 }, { 0x0f, 0xc7, 0x03 }, { 0x82, 0x03 },
 		{ 0xc4, 0xe1, 0x78 }, { 0xfe, 0x33 },
 	};
@@ -568,6 +568,108 @@ static void test_stack(void)
 	CHECK_EQ(e.regs[EMUL_RSP], 0x3000);
 }
 
+static u64 mem64(u64 addr)
+{
+	u64 val;
+
+	memcpy(&val, m.mem + addr, 8);
+	return val;
+}
+
+static void test_near(void)
+{
+	static const u64 target = 0x123456789a;
+
+	init(EMUL_LONG64);
+	e.regs[EMUL_RSP] = 0x5008;
+	e.regs[EMUL_RBX] = 0x3000;
+	memcpy(m.mem + 0x3000, &target, 8);
+	CODE_BYTES(0xff, 0x13); /* call [rbx] */
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_LOG("r 3000 8;w 5000 8;");
+	CHECK_EQ(e.rip, target);
+	CHECK_EQ(mem64(0x5000), CODE + 2);
+	e.rip = CODE;
+	CODE_BYTES(0xc2, 0x10, 0x80); /* ret 0x8010 */
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_LOG("r 5000 8;");
+	CHECK_EQ(e.rip, CODE + 2);
+	CHECK_EQ(e.regs[EMUL_RSP], 0x5008 + 0x8010);
+	CODE_BYTES(0xff, 0x23); /* jmp [rbx] */
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_EQ(e.rip, target);
+	e.rip = CODE;
+	CODE_BYTES(0xe8, 0xfb, 0xff, 0xff, 0xff); /* call itself */
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_EQ(e.rip, CODE);
+	CHECK_EQ(mem64(0xd010), CODE + 5);
+
+	/* Not canonical: nothing is pushed or popped. */
+	init(EMUL_LONG64);
+	e.regs[EMUL_RSP] = 0x5008;
+	e.regs[EMUL_RBX] = 1ULL << 47;
+	CODE_BYTES(0xff, 0xd3);
+	check_fault(step(), 13, true);
+	CHECK_LOG("");
+	m.mem[0x500f] = 0x12;
+	CODE_BYTES(0xc3);
+	check_fault(step(), 13, true);
+	CHECK_EQ(e.regs[EMUL_RSP], 0x5008);
+	CHECK_EQ(e.rip, CODE);
+
+	/* Beyond the limit of CS, and a target of 16 bits. */
+	init(EMUL_PROT32);
+	e.segs[EMUL_CS].limit = 0x2fff;
+	e.regs[EMUL_RSP] = 0x5008;
+	e.regs[EMUL_RBX] = 0x13000;
+	CODE_BYTES(0xff, 0xe3);
+	CHECK_EQ(step(), EMUL_FAULT);
+	CHECK_EQ(e.vector, 13);
+	e.regs[EMUL_RBX] = 0x12000;
+	CODE_BYTES(0x66, 0xff, 0xd3);
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_EQ(e.rip, 0x2000);
+	CHECK_LOG("w 5006 2;");
+}
+
+static void test_frame(void)
+{
+	init(EMUL_LONG64);
+	e.regs[EMUL_RSP] = 0x5008;
+	e.regs[EMUL_RBP] = 0x1234;
+	CODE_BYTES(0xc8, 0x00, 0x20, 0x00);
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_LOG("p 3000 8;w 5000 8;");
+	CHECK_EQ(e.regs[EMUL_RSP], 0x3000);
+	CHECK_EQ(e.regs[EMUL_RBP], 0x5000);
+	CHECK_EQ(e.rip, CODE + 4);
+	CODE_BYTES(0xc9);
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_EQ(e.regs[EMUL_RSP], 0x5008);
+	CHECK_EQ(e.regs[EMUL_RBP], 0x1234);
+	CODE_BYTES(0xc8, 0x00, 0x20, 0x01);
+	CHECK_EQ(step(), EMUL_UNHANDLED);
+	m.fail_addr = 0x3000;
+	m.fail_status = EMUL_FAULT;
+	CODE_BYTES(0xc8, 0x00, 0x20, 0x00);
+	CHECK_EQ(step(), EMUL_FAULT);
+	CHECK_EQ(e.fault_addr, 0x3000);
+	CHECK_EQ(e.regs[EMUL_RSP], 0x5008);
+	/* SP is 16 bits wide, the operand 32. */
+	init(EMUL_PROT32);
+	e.segs[EMUL_SS].attr = ATTR_DATA16;
+	e.regs[EMUL_RSP] = 0x77770002;
+	e.regs[EMUL_RBP] = 0x12345678;
+	CODE_BYTES(0x55);
+	e.segs[EMUL_SS].limit = 0xffff;
+	check_fault(step(), 12, true);
+	e.regs[EMUL_RSP] = 0x77770000;
+	CODE_BYTES(0x55);
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_LOG("w fffc 4;");
+	CHECK_EQ(e.regs[EMUL_RSP], 0x7777fffc);
+}
+
 /* --- waiting and faulting --- */
 
 static void test_rmw_order(void)
@@ -615,6 +717,10 @@ static void test_rerun(void)
 		{ 0xaf },
 		{ 0xad },
 		{ 0xf7, 0x1b },
+		{ 0xf7, 0x23 },
+		{ 0x0f, 0xa5, 0x03 },
+		{ 0xff, 0x13 },
+		{ 0xff, 0x23 },
 	};
 	static const enum emul_status how[] = { EMUL_IO, EMUL_RETRY };
 
@@ -629,6 +735,7 @@ static void test_rerun(void)
 		e.regs[EMUL_RDI] = 0x3000;
 		e.regs[EMUL_RAX] = 0x1122334455667788;
 		memcpy(m.mem + CODE, insns[i / 4], 4);
+		memset(m.mem + 0x3004, 0, 4); /* an address */
 		m.fail_addr = 0x3000;
 		m.fail_status = how[i & 1];
 		m.fail_after = i & 2 ? 1 : 0;
@@ -933,6 +1040,8 @@ static const struct ktap_test tests[] = {
 	{ "segments", test_segments, 0 },
 	{ "canonical", test_canonical, 0 },
 	{ "stack", test_stack, 0 },
+	{ "near", test_near, 0 },
+	{ "frame", test_frame, 0 },
 	{ "rmw_order", test_rmw_order, 0 },
 	{ "rerun", test_rerun, 0 },
 	{ "cas_retry", test_cas_retry, 0 },
