@@ -111,8 +111,8 @@ struct emul {
 	u8 cpl;
 	u64 cr0, cr4;
 	struct emul_seg segs[EMUL_NR_SEGS];
-	/* XMM0 to XMM15; NULL where they are out of reach: SSE moves are EMUL_UNHANDLED then */
-	u8 (*xmm)[16];
+	/* FXSAVE image; NULL where it is out of reach: moves of SSE and MMX are EMUL_UNHANDLED then */
+	u8 *fx;
 	const struct emul_ops *ops;
 	void *opaque;		/* for the ops */
 	/* out, with EMUL_FAULT */

@@ -494,15 +494,15 @@ static enum emul_status stack_op(struct emul *e, unsigned int kind)
 	return retire(e);
 }
 
-/* --- SSE --- */
+/* --- SSE, MMX --- */
 
 #define CR0_EM		BIT(2)
 #define CR0_TS		BIT(3)
 #define CR4_OSFXSR	BIT(9)
 
 struct sse_move {
-	u8 size;	/* 0: none of these, or of MMX */
-	bool store, aligned;
+	u8 size;	/* 0: none of these */
+	bool store, aligned, mmx;
 };
 
 /* The last of F2 and F3, else 66, else nothing, is part of the opcode (APM vol. 4, 1.2.1). */
@@ -533,38 +533,76 @@ static struct sse_move sse_move(const struct emul_insn *in)
 		return (struct sse_move){ dword, false, false };
 	case 0x17e:
 		return (struct sse_move){ dword, true, false };
+	case 0x06e:					/* MOVD */
+		return (struct sse_move){ dword, false, false, true };
+	case 0x07e:
+		return (struct sse_move){ dword, true, false, true };
+	case 0x06f:					/* MOVQ */
+		return (struct sse_move){ 8, false, false, true };
+	case 0x07f: case 0x0e7:				/* MOVNTQ */
+		return (struct sse_move){ 8, true, false, true };
 	default:
 		return (struct sse_move){};
 	}
 }
 
+/* The FXSAVE image (APM vol. 2, 11.4.4) */
+#define FX_FSW		2
+#define FX_FTW		4
+#define FX_ST		32
+#define FX_XMM		160
+
+/*
+ * MM0 to MM7 are the x87 registers by number, the image has them from the stack's top. Every MMX
+ * instruction sets the top to 0 and all tags to valid (APM vol. 1, 5.10.2).
+ */
+static void enter_mmx(u8 *fx)
+{
+	unsigned int i, top = (fx[FX_FSW + 1] >> 3) & 7;
+	u8 old[8 * 16];
+
+	memcpy(old, fx + FX_ST, sizeof(old));
+	for (i = 0; i < 8; i++)
+		memcpy(fx + FX_ST + 16 * i, old + 16 * ((i - top) & 7), 16);
+	fx[FX_FSW + 1] &= ~0x38;
+	fx[FX_FTW] = 0xff;
+}
+
 static enum emul_status sse(struct emul *e)
 {
 	struct sse_move m = sse_move(&e->insn);
-	u8 *xmm, buf[16] = {};
+	u8 *reg, buf[16] = {};
+	unsigned int top;
 	enum emul_status st;
 	u64 addr;
 
-	if (!m.size || !e->xmm)
+	if (!m.size || !e->fx)
 		return EMUL_UNHANDLED;
-	if ((e->cr0 & CR0_EM) || !(e->cr4 & CR4_OSFXSR))
+	if ((e->cr0 & CR0_EM) || (!m.mmx && !(e->cr4 & CR4_OSFXSR)))
 		return emul_set_fault(e, VEC_UD, false, 0, 0);
 	if (e->cr0 & CR0_TS)
 		return emul_set_fault(e, VEC_NM, false, 0, 0);
+	if (m.mmx && (e->fx[FX_FSW] & 0x80))	/* an x87 exception is pending */
+		return emul_set_fault(e, VEC_MF, false, 0, 0);
 	st = emul_linear(e, e->insn.seg, e->insn.mem_off, m.size, m.store, &addr);
 	if (st != EMUL_DONE)
 		return st;
 	if (m.aligned && (addr & 15))
 		return emul_set_fault(e, VEC_GP, true, 0, 0);
-	xmm = e->xmm[reg_number(e)];
-	if (m.store) {
-		st = e->ops->write(e, addr, xmm, m.size);
-	} else {
-		st = e->ops->read(e, addr, buf, m.size);
-		if (st == EMUL_DONE)	/* a load clears what it does not fill */
-			memcpy(xmm, buf, sizeof(buf));
+	top = (e->fx[FX_FSW + 1] >> 3) & 7;
+	reg = m.mmx ? e->fx + FX_ST + 16 * ((reg_number(e) - top) & 7) :
+		e->fx + FX_XMM + 16 * reg_number(e);
+	st = m.store ? e->ops->write(e, addr, reg, m.size) : e->ops->read(e, addr, buf, m.size);
+	if (st != EMUL_DONE)
+		return st;
+	if (m.mmx) {	/* as x87 sees it, what was loaded has an exponent of all ones */
+		enter_mmx(e->fx);
+		reg = e->fx + FX_ST + 16 * (reg_number(e) & 7);
+		memset(buf + 8, 0xff, 2);
 	}
-	return st == EMUL_DONE ? retire(e) : st;
+	if (!m.store)	/* a load clears what it does not fill */
+		memcpy(reg, buf, sizeof(buf));
+	return retire(e);
 }
 
 /* --- groups --- */

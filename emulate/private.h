@@ -19,6 +19,7 @@
 #define VEC_NM		7
 #define VEC_SS		12
 #define VEC_GP		13
+#define VEC_MF		16
 
 /* What an opcode does; a row of the tables in decode.c. */
 enum emul_kind {
@@ -38,7 +39,7 @@ enum emul_kind {
 	K_PUSH, K_POP_REG, K_ENTER, K_LEAVE, K_CALL, K_RET,	/* the stack is their memory */
 	K_SHIFT_DOUBLE, K_BIT_SCAN,
 	K_BT, K_GROUP8, K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
-	K_SSE,			/* moves between XMM registers and memory */
+	K_SSE,			/* moves between XMM or MMX registers and memory */
 };
 
 #define F_MODRM		BIT(0)

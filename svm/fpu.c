@@ -111,17 +111,22 @@ void fpu_reset(struct vcpu *v)
 	v->xcr0 = XSTATE_X87;
 }
 
-/** fpu_xmm() - the guest's XMM registers, to be read and written; outside of a stay. */
-void *fpu_xmm(struct vcpu *v)
+/** fpu_image() - the guest's FXSAVE image, to be read and written; outside of a stay. */
+void *fpu_image(struct vcpu *v)
 {
 	struct xsave_image *x = image(v);
 
-	/* A component in its initial state is zero, whatever the buffer has. */
-	if (svm_caps.xcr0 && !(x->header.xstate_bv & XSTATE_SSE)) {
+	/* A component in its initial state is that, whatever the buffer has. */
+	if (svm_caps.xcr0 && !(x->header.xstate_bv & XSTATE_SSE))
 		memset(x->fx.xmm, 0, sizeof(x->fx.xmm));
-		x->header.xstate_bv |= XSTATE_SSE;
+	if (svm_caps.xcr0 && !(x->header.xstate_bv & XSTATE_X87)) {
+		memset(&x->fx, 0, offsetof(struct fxsave_image, mxcsr));
+		memset(x->fx.st, 0, sizeof(x->fx.st));
+		x->fx.fcw = FCW_RESET;
 	}
-	return x->fx.xmm;
+	if (svm_caps.xcr0)
+		x->header.xstate_bv |= XSTATE_X87 | XSTATE_SSE;
+	return &x->fx;
 }
 
 /** svm_get_fpu() - KVM_GET_FPU. */

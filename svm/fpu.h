@@ -17,7 +17,7 @@ void fpu_probe(void);
 int fpu_alloc(struct vcpu *v);
 void fpu_free(struct vcpu *v);
 void fpu_reset(struct vcpu *v);
-void *fpu_xmm(struct vcpu *v);
+void *fpu_image(struct vcpu *v);
 
 /*
  * Preemption is off from fpu_load() to fpu_store(). The mask has no components of the host in it

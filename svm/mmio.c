@@ -382,7 +382,7 @@ static void emul_load(struct vcpu *v)
 	e->cr0 = s->cr0;
 	e->cr4 = s->cr4;
 	/* During a stay they are in the processor: NEXT_SLEEP brings us back without it. */
-	e->xmm = v->can_sleep ? fpu_xmm(v) : NULL;
+	e->fx = v->can_sleep ? fpu_image(v) : NULL;
 	load_seg(&e->segs[EMUL_ES], &s->es);
 	load_seg(&e->segs[EMUL_CS], &s->cs);
 	load_seg(&e->segs[EMUL_SS], &s->ss);
@@ -456,14 +456,14 @@ static void drop_unretired_writes(struct vcpu_io *io)
 }
 
 /*
- * Does the instruction have just one memory operand, at one address? Only then is it the one that
- * #NPF has translated. String instructions move on, and PUSH and POP of memory have the stack as
- * well.
+ * Does the instruction access memory at one address only? Only then is it the one that #NPF has
+ * translated. String instructions move on, PUSH, POP and CALL of memory have the stack as well, and
+ * loads of segment registers and far jumps the descriptor table.
  */
 static bool one_operand(const struct emul_insn *in)
 {
-	return in->map || !((in->opcode & 0xf0) == 0xa0 ? in->opcode >= 0xa4 :
-			    in->opcode == 0x8f || in->opcode == 0xff);
+	return in->mem_valid && (in->map ? in->opcode != 0x00 :
+				 in->opcode != 0x8e && in->opcode != 0x8f && in->opcode != 0xff);
 }
 
 static enum vcpu_next emul_step(struct vcpu *v)

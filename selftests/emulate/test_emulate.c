@@ -815,14 +815,11 @@ static void test_sse(void)
 		{ { 0x66, 0x0f, 0xd6, 0x1b }, 8, true, false },
 		{ { 0x66, 0x0f, 0xe7, 0x1b }, 16, true, true },
 		{ { 0xf2, 0x0f, 0xf0, 0x1b }, 16, false, false },
-		/* MMX, and what is no instruction of this kind */
-		{ { 0x0f, 0x6f, 0x1b }, 0, false, false },
-		{ { 0x0f, 0x7f, 0x1b }, 0, false, false },
-		{ { 0x0f, 0xe7, 0x1b }, 0, false, false },
+		/* no instruction of this kind */
 		{ { 0x0f, 0xd6, 0x1b }, 0, false, false },
 		{ { 0xf3, 0x0f, 0x28, 0x1b }, 0, false, false },
 	};
-	u8 xmm[16][16], before[16][16], zero[16] = {};
+	u8 image[512], (*xmm)[16] = (void *)(image + 160), before[16][16], zero[16] = {};
 
 	for (unsigned int i = 0; i < ARRAY_LEN(t) * 2; i++) {
 		const u8 *code = t[i / 2].code;
@@ -832,12 +829,12 @@ static void test_sse(void)
 		init(EMUL_LONG64);
 		e.cr4 = 0x200;
 		e.regs[EMUL_RBX] = mem - m.mem;
-		for (unsigned int j = 0; j < sizeof(xmm); j++)
-			((u8 *)xmm)[j] = 0x80 ^ j;
-		memcpy(before, xmm, sizeof(xmm));
+		for (unsigned int j = 0; j < sizeof(image); j++)
+			image[j] = 0x80 ^ j;
+		memcpy(before, xmm, sizeof(before));
 		memcpy(m.mem + CODE, code, sizeof(t[0].code));
 		CHECKF(step() == EMUL_UNHANDLED, "case %u without registers", i);
-		e.xmm = xmm;
+		e.fx = image;
 		e.insn.nr_bytes = 0;
 		e.insn.len = 0;
 		st = step();
@@ -847,7 +844,7 @@ static void test_sse(void)
 		}
 		if (t[i / 2].aligned && (i & 1)) {
 			check_fault(st, 13, true);
-			CHECK(!memcmp(xmm, before, sizeof(xmm)));
+			CHECK(!memcmp(xmm, before, sizeof(before)));
 			continue;
 		}
 		CHECKF(st == EMUL_DONE && e.rip > CODE + 2, "case %u", i);
@@ -856,7 +853,7 @@ static void test_sse(void)
 			CHECKF(!memcmp(xmm[3] + size, zero, 16 - size), "case %u", i);
 			memcpy(xmm[3], before[3], 16);
 		}
-		CHECKF(!memcmp(xmm, before, sizeof(xmm)), "case %u", i);
+		CHECKF(!memcmp(xmm, before, sizeof(before)), "case %u", i);
 		/* EM, OSFXSR and TS */
 		for (unsigned int j = 0; j < 3; j++) {
 			e.rip = CODE;
@@ -864,6 +861,57 @@ static void test_sse(void)
 			e.cr4 = j == 1 ? 0 : 0x200;
 			check_fault(emul_run(&e), j == 2 ? 7 : 6, false);
 		}
+	}
+}
+
+/* Registers by number, whatever the stack's top; the same by x87 afterwards. */
+static void test_mmx(void)
+{
+	static const struct {
+		u8 code[4], size;
+		bool store;
+	} t[] = {
+		{ { 0x0f, 0x6e, 0x1b }, 4, false },	  { { 0x0f, 0x7e, 0x1b }, 4, true },
+		{ { 0x48, 0x0f, 0x6e, 0x1b }, 8, false }, { { 0x48, 0x0f, 0x7e, 0x1b }, 8, true },
+		{ { 0x0f, 0x6f, 0x1b }, 8, false },	  { { 0x0f, 0x7f, 0x1b }, 8, true },
+		{ { 0x44, 0x0f, 0x6f, 0x1b }, 8, false }, { { 0x0f, 0xe7, 0x1b }, 8, true },
+	};
+
+	for (unsigned int i = 0; i < ARRAY_LEN(t) * 8; i++) {
+		u8 image[512] = {}, before[8][16], zero[8] = {};
+		unsigned int top = i & 7, size = t[i / 8].size;
+
+		init(EMUL_LONG64);
+		e.regs[EMUL_RBX] = 0x3001;
+		e.fx = image;
+		for (unsigned int j = 0; j < 128; j++) {
+			before[j / 16][j % 16] = j + 1;
+			image[32 + 16 * ((j / 16 - top) & 7) + j % 16] = j + 1;
+		}
+		image[3] = 0x41 | top << 3;
+		memcpy(m.mem + CODE, t[i / 8].code, 4);
+		e.insn.nr_bytes = 0;
+		/* EM, TS, a pending exception */
+		e.cr0 = 4;
+		check_fault(step(), 6, false);
+		e.cr0 = 8;
+		check_fault(step(), 7, false);
+		e.cr0 = 0;
+		image[2] = 0x80;
+		check_fault(step(), 16, false);
+		CHECK_LOG("");
+		image[2] = 0;
+		CHECKF(step() == EMUL_DONE, "case %u", i);
+		CHECK_EQ(image[3], 0x41);
+		CHECK_EQ(image[4], 0xff);
+		CHECKF(!memcmp(image + 32 + 3 * 16, m.mem + 0x3001, size), "case %u", i);
+		if (!t[i / 8].store) {
+			memcpy(before[3], m.mem + 0x3001, size);
+			memcpy(before[3] + size, zero, 8 - size);
+			memset(before[3] + 8, 0xff, 2);
+			memset(before[3] + 10, 0, 6);
+		}
+		CHECKF(!memcmp(image + 32, before, 128), "case %u", i);
 	}
 }
 
@@ -1047,6 +1095,7 @@ static const struct ktap_test tests[] = {
 	{ "cas_retry", test_cas_retry, 0 },
 	{ "cx16_alignment", test_cx16_alignment, 0 },
 	{ "sse", test_sse, 0 },
+	{ "mmx", test_mmx, 0 },
 	{ "rep_progress", test_rep_progress, 0 },
 	{ "rep_batch", test_rep_batch, 0 },
 	{ "rep_zero", test_rep_zero, 0 },

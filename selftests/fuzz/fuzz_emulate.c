@@ -133,7 +133,13 @@ static const struct emul_ops ops = {
 	.pio_allowed = op_pio_allowed,
 };
 
-static u8 xmm[16][16];
+static u8 image[512]; /* FXSAVE */
+
+/* These may go to themselves. */
+static bool jumps(u8 opcode)
+{
+	return opcode == 0xc2 || opcode == 0xc3 || opcode == 0xe8 || opcode == 0xff;
+}
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
@@ -156,7 +162,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	e.rip = e.mode == EMUL_LONG64 ? in.rip : (u32)in.rip;
 	e.cpl = in.cpl & 3;
 	e.ops = &ops;
-	e.xmm = xmm;
+	e.fx = image;
 	e.cr4 = 1 << 9; /* OSFXSR */
 	for (unsigned int i = 0; i < EMUL_NR_SEGS; i++) {
 		e.segs[i].base = in.base[i];
@@ -179,7 +185,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		} while (st == EMUL_IO && answers);
 		if (e.rip != rip)
 			break;
-		require(st != EMUL_DONE || e.insn.rep);
+		require(st != EMUL_DONE || e.insn.rep || jumps(e.insn.opcode));
 	}
 	require(st == EMUL_DONE || e.rip == rip);
 	emul_insn_len(in.bytes, in.given & 15, e.mode, in.bytes + 1, 2);
