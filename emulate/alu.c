@@ -190,20 +190,19 @@ u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u
 	return r;
 }
 
-/** alu_shift_double() - SHLD, or SHRD where @right: bits of @src come in; @count as given. */
-u64 alu_shift_double(bool right, u64 dst, u64 src, unsigned int count, unsigned int size,
-		     u64 *rflags)
+/** alu_shld() - SHLD, or SHRD where @right: bits of @src come in; @count as given. */
+u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u64 *rflags)
 {
 	u64 mask = size_mask(size), sign = sign_bit(size), r, last;
 	unsigned int bits = 8 * size;
 	unsigned __int128 wide;
 
-	count &= size == 8 ? 63 : 31;
-	if (!count)
+	n &= size == 8 ? 63 : 31;
+	if (!n)
 		return dst;
 	wide = (unsigned __int128)(right ? src : dst) << bits | (right ? dst : src);
-	r = (right ? wide >> count : wide << count >> bits) & mask;
-	last = (wide >> (right ? count - 1 : 2 * bits - count)) & 1;
+	r = (right ? wide >> n : wide << n >> bits) & mask;
+	last = (wide >> (right ? n - 1 : 2 * bits - n)) & 1;
 	*rflags = (*rflags & ~(u64)FLAGS_ARITH) | result_flags(r, size) | last |
 		  ((r ^ dst) & sign ? FLAG_OF : 0);
 	return r;

@@ -42,6 +42,7 @@ static const struct emul_op one_byte[256] = {
 	[0x8a] = ROW(K_MOV_RM, F_MODRM | F_BYTE),
 	[0x8b] = ROW(K_MOV_RM, F_MODRM),
 	[0x8c] = ROW(K_MOV_FROM_SREG, F_MODRM),
+	[0x8e] = ROW(K_MOV_TO_SREG, F_MODRM),
 	[0x8f] = ROW(K_POP, F_MODRM),
 	[0xa0] = ROW(K_MOFFS_LOAD, F_BYTE),
 	[0xa1] = ROW(K_MOFFS_LOAD, 0),
@@ -77,6 +78,8 @@ static const struct emul_op one_byte[256] = {
 };
 
 static const struct emul_op two_byte[256] = {
+	[0x00] = ROW(K_GROUP6, F_MODRM),
+	[0x01] = ROW(K_GROUP7, F_MODRM),
 	[0x10 ... 0x11] = ROW(K_SSE, F_MODRM),
 	[0x28 ... 0x29] = ROW(K_SSE, F_MODRM),
 	[0x2b] = ROW(K_SSE, F_MODRM),
@@ -432,6 +435,8 @@ enum emul_status emul_decode(struct emul *e)
 	in->base_rsp = false;
 	in->mem_off = 0;
 	in->imm = 0;
+	e->system = false;
+	e->shadow = false;
 	st = prefixes(e);
 	if (st != EMUL_DONE)
 		goto fail;

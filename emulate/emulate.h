@@ -23,10 +23,12 @@
 /* Register numbers are those of the ModRM/REX encoding. */
 enum { EMUL_RAX, EMUL_RCX, EMUL_RDX, EMUL_RBX, EMUL_RSP, EMUL_RBP, EMUL_RSI, EMUL_RDI };
 enum { EMUL_ES, EMUL_CS, EMUL_SS, EMUL_DS, EMUL_FS, EMUL_GS, EMUL_NR_SEGS };
+/* The tables follow, in the order of the VMCB. */
+enum { EMUL_GDTR = EMUL_NR_SEGS, EMUL_LDTR, EMUL_IDTR, EMUL_TR, EMUL_NR_TABLES };
 
 enum emul_mode { EMUL_REAL, EMUL_V86, EMUL_PROT16, EMUL_PROT32, EMUL_LONG64 };
 
-/* Segment register with its hidden part; @attr in the VMCB's packed format (APM vol. 2, 15.5). */
+/* Segment register with its hidden part, as it stands in the VMCB (APM vol. 2, 15.5). */
 struct emul_seg {
 	u16 sel;
 	u16 attr;
@@ -109,8 +111,9 @@ struct emul {
 	/* in */
 	enum emul_mode mode;
 	u8 cpl;
+	bool lma;
 	u64 cr0, cr4;
-	struct emul_seg segs[EMUL_NR_SEGS];
+	struct emul_seg segs[EMUL_NR_TABLES];
 	/* FXSAVE image; NULL where it is out of reach: moves of SSE and MMX are EMUL_UNHANDLED then */
 	u8 *fx;
 	const struct emul_ops *ops;
@@ -120,9 +123,8 @@ struct emul {
 	bool has_error;
 	u32 error_code;
 	u64 fault_addr;		/* CR2 for #PF */
-	/* out: the instruction sets RF/shadow facts */
-	/* instruction leaves an interrupt shadow (unused by MMIO ops, kept for POP SS) */
-	bool shadow;
+	/* out, with EMUL_DONE: segs have changed; the instruction leaves an interrupt shadow */
+	bool system, shadow;
 	struct emul_insn insn;
 };
 

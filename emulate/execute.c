@@ -10,6 +10,11 @@
 #endif
 #include "emulate/private.h"
 
+#define CR0_EM		BIT(2)
+#define CR0_TS		BIT(3)
+#define CR4_OSFXSR	BIT(9)
+#define CR4_UMIP	BIT(11)
+
 /* --- registers --- */
 
 static unsigned int reg_number(const struct emul *e)
@@ -118,8 +123,11 @@ static u64 modified(const struct emul *e, u64 val, u64 *flags)
 		return alu_op(ALU_ADD, val, reg, size, flags);
 	case K_XCHG:
 		return reg;
+	case K_CMPXCHG:		/* memory is written in any case (APM vol. 3, CMPXCHG) */
+		alu_op(ALU_CMP, reg_get(e, EMUL_RAX, size), val, size, flags);
+		return *flags & FLAG_ZF ? reg : val;
 	case K_SHIFT_DOUBLE:
-		return alu_shift_double(e->insn.opcode & 8, val, reg, count, size, flags);
+		return alu_shld(e->insn.opcode & 8, val, reg, count, size, flags);
 	case K_GROUP2:
 		return alu_shift(sub, val, count, size, flags);
 	case K_GROUP3:
@@ -145,6 +153,8 @@ static enum emul_status modify(struct emul *e)
 		return st;
 	if (kind == K_XCHG || kind == K_XADD)
 		reg_set(e, reg_number(e), old, size);
+	if (kind == K_CMPXCHG && !(flags & FLAG_ZF))
+		reg_set(e, EMUL_RAX, old, size);
 	e->rflags = flags;
 	return retire(e);
 }
@@ -166,7 +176,7 @@ static enum emul_status compare(struct emul *e, unsigned int op, u64 src)
 /* A register as destination, memory of @from bytes as source. */
 static enum emul_status to_reg(struct emul *e, unsigned int kind, unsigned int from)
 {
-	unsigned int size = e->insn.op_size, reg = reg_number(e);
+	unsigned int reg = kind == K_MOFFS_LOAD ? EMUL_RAX : reg_number(e), size = e->insn.op_size;
 	u64 val, hi, dst = reg_get(e, reg, size);
 	enum emul_status st;
 
@@ -227,29 +237,6 @@ static enum emul_status muldiv(struct emul *e, unsigned int sub)
 }
 
 /* --- exchanges --- */
-
-/* Memory is written in any case: with its old value where the comparison fails. */
-static enum emul_status do_cmpxchg(struct emul *e)
-{
-	unsigned int size = e->insn.op_size;
-	u64 addr, old, flags = e->rflags, acc = reg_get(e, EMUL_RAX, size);
-	enum emul_status st;
-	bool equal;
-
-	st = rmw_read(e, &addr, &old, size);
-	if (st != EMUL_DONE)
-		return st;
-	alu_op(ALU_CMP, acc, old, size, &flags);
-	equal = flags & FLAG_ZF;
-	st = rmw_write(e, addr, old, equal ? reg_get(e, reg_number(e), size) : old, size,
-		       e->insn.lock);
-	if (st != EMUL_DONE)
-		return st;
-	if (!equal)
-		reg_set(e, EMUL_RAX, old, size);
-	e->rflags = flags;
-	return retire(e);
-}
 
 /* CMPXCHG8B and CMPXCHG16B. */
 static enum emul_status cmpxchg_wide(struct emul *e)
@@ -339,18 +326,6 @@ static enum emul_status bit_by_reg(struct emul *e)
 
 /* --- moves --- */
 
-static enum emul_status load(struct emul *e, unsigned int reg, unsigned int size)
-{
-	enum emul_status st;
-	u64 val;
-
-	st = mem_read(e, &val, size);
-	if (st != EMUL_DONE)
-		return st;
-	reg_set(e, reg, val, size);
-	return retire(e);
-}
-
 static enum emul_status store(struct emul *e, u64 val, unsigned int size)
 {
 	enum emul_status st = mem_write(e, val & size_mask(size), size);
@@ -402,7 +377,7 @@ static enum emul_status jump_near(struct emul *e, u64 target)
 {
 	enum emul_status st;
 
-	st = emul_branch_check(e, &e->segs[EMUL_CS], e->mode == EMUL_LONG64, target);
+	st = emul_branch_check(e, &e->segs[EMUL_CS], target);
 	if (st == EMUL_DONE)
 		e->rip = target;
 	return st;
@@ -496,13 +471,10 @@ static enum emul_status stack_op(struct emul *e, unsigned int kind)
 
 /* --- SSE, MMX --- */
 
-#define CR0_EM		BIT(2)
-#define CR0_TS		BIT(3)
-#define CR4_OSFXSR	BIT(9)
 
 struct sse_move {
 	u8 size;	/* 0: none of these */
-	bool store, aligned, mmx;
+	bool store, aligned;
 };
 
 /* The last of F2 and F3, else 66, else nothing, is part of the opcode (APM vol. 4, 1.2.1). */
@@ -525,22 +497,14 @@ static struct sse_move sse_move(const struct emul_insn *in)
 		return (struct sse_move){ 4, false, false };
 	case 0xf311:
 		return (struct sse_move){ 4, true, false };
-	case 0xf210: case 0xf37e:			/* MOVSD, MOVQ */
+	case 0xf210: case 0xf37e: case 0x06f:		/* MOVSD, MOVQ */
 		return (struct sse_move){ 8, false, false };
-	case 0xf211: case 0x1d6:
+	case 0xf211: case 0x1d6: case 0x07f: case 0x0e7:	/* and MOVNTQ */
 		return (struct sse_move){ 8, true, false };
-	case 0x16e:					/* MOVD */
+	case 0x16e: case 0x06e:				/* MOVD */
 		return (struct sse_move){ dword, false, false };
-	case 0x17e:
+	case 0x17e: case 0x07e:
 		return (struct sse_move){ dword, true, false };
-	case 0x06e:					/* MOVD */
-		return (struct sse_move){ dword, false, false, true };
-	case 0x07e:
-		return (struct sse_move){ dword, true, false, true };
-	case 0x06f:					/* MOVQ */
-		return (struct sse_move){ 8, false, false, true };
-	case 0x07f: case 0x0e7:				/* MOVNTQ */
-		return (struct sse_move){ 8, true, false, true };
 	default:
 		return (struct sse_move){};
 	}
@@ -571,6 +535,7 @@ static void enter_mmx(u8 *fx)
 static enum emul_status sse(struct emul *e)
 {
 	struct sse_move m = sse_move(&e->insn);
+	bool mmx = !e->insn.rep && !e->insn.prefix66 && e->insn.opcode >= 0x6e;
 	u8 *reg, buf[16] = {};
 	unsigned int top;
 	enum emul_status st;
@@ -578,11 +543,11 @@ static enum emul_status sse(struct emul *e)
 
 	if (!m.size || !e->fx)
 		return EMUL_UNHANDLED;
-	if ((e->cr0 & CR0_EM) || (!m.mmx && !(e->cr4 & CR4_OSFXSR)))
+	if ((e->cr0 & CR0_EM) || (!mmx && !(e->cr4 & CR4_OSFXSR)))
 		return emul_set_fault(e, VEC_UD, false, 0, 0);
 	if (e->cr0 & CR0_TS)
 		return emul_set_fault(e, VEC_NM, false, 0, 0);
-	if (m.mmx && (e->fx[FX_FSW] & 0x80))	/* an x87 exception is pending */
+	if (mmx && (e->fx[FX_FSW] & 0x80))	/* an x87 exception is pending */
 		return emul_set_fault(e, VEC_MF, false, 0, 0);
 	st = emul_linear(e, e->insn.seg, e->insn.mem_off, m.size, m.store, &addr);
 	if (st != EMUL_DONE)
@@ -590,12 +555,12 @@ static enum emul_status sse(struct emul *e)
 	if (m.aligned && (addr & 15))
 		return emul_set_fault(e, VEC_GP, true, 0, 0);
 	top = (e->fx[FX_FSW + 1] >> 3) & 7;
-	reg = m.mmx ? e->fx + FX_ST + 16 * ((reg_number(e) - top) & 7) :
+	reg = mmx ? e->fx + FX_ST + 16 * ((reg_number(e) - top) & 7) :
 		e->fx + FX_XMM + 16 * reg_number(e);
 	st = m.store ? e->ops->write(e, addr, reg, m.size) : e->ops->read(e, addr, buf, m.size);
 	if (st != EMUL_DONE)
 		return st;
-	if (m.mmx) {	/* as x87 sees it, what was loaded has an exponent of all ones */
+	if (mmx) {	/* as x87 sees it, what was loaded has an exponent of all ones */
 		enter_mmx(e->fx);
 		reg = e->fx + FX_ST + 16 * (reg_number(e) & 7);
 		memset(buf + 8, 0xff, 2);
@@ -616,6 +581,65 @@ static enum emul_status group3(struct emul *e)
 	return sub < 4 ? modify(e) : muldiv(e, sub);
 }
 
+/* --- segments and tables --- */
+
+static enum emul_status load_segment(struct emul *e, unsigned int seg)
+{
+	struct emul_seg s;
+	enum emul_status st;
+	u64 sel;
+
+	st = mem_read(e, &sel, 2);
+	if (st == EMUL_DONE)
+		st = emul_selector(e, seg, sel, &s);
+	if (st != EMUL_DONE)
+		return st;
+	e->segs[seg] = s;
+	e->system = true;
+	e->shadow = seg == EMUL_SS;
+	return retire(e);
+}
+
+/* AMD's processors have no m16:64 and take REX.W for m16:32; it is taken as Intel's here. */
+static enum emul_status jump_far(struct emul *e)
+{
+	unsigned int size = e->insn.op_size;
+	u64 addr, offset = 0;
+	enum emul_status st;
+	struct emul_seg cs;
+	u8 ptr[10];
+	u16 sel;
+
+	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size + 2, false, &addr);
+	if (st == EMUL_DONE)
+		st = e->ops->read(e, addr, ptr, size + 2);
+	if (st != EMUL_DONE)
+		return st;
+	memcpy(&offset, ptr, size);
+	memcpy(&sel, ptr + size, 2);
+	st = emul_selector(e, EMUL_CS, sel, &cs);
+	if (st == EMUL_DONE)
+		st = emul_branch_check(e, &cs, offset);
+	if (st != EMUL_DONE)
+		return st;
+	e->segs[EMUL_CS] = cs;
+	e->system = true;
+	e->rip = offset;
+	return EMUL_DONE;
+}
+
+/* LLDT, LTR: not in real and virtual-8086 mode. */
+static enum emul_status group6(struct emul *e, unsigned int sub)
+{
+	if (sub != 2 && sub != 3)
+		return EMUL_UNHANDLED;
+	if (e->mode == EMUL_REAL || e->mode == EMUL_V86)
+		return emul_set_fault(e, VEC_UD, false, 0, 0);
+	if (e->cpl)
+		return emul_set_fault(e, VEC_GP, true, 0, 0);
+	return load_segment(e, sub == 3 ? EMUL_TR : EMUL_LDTR);
+}
+
 static enum emul_status group45(struct emul *e)
 {
 	unsigned int sub = (e->insn.modrm >> 3) & 7, size = push_size(e);
@@ -624,6 +648,8 @@ static enum emul_status group45(struct emul *e)
 
 	if (sub < 2 && e->insn.mem_valid)
 		return modify(e);
+	if (e->insn.opcode == 0xff && sub == 5 && e->insn.mem_valid)
+		return jump_far(e);
 	if (e->insn.opcode != 0xff || !(BIT(sub) & (BIT(2) | BIT(4) | BIT(6))))
 		return EMUL_UNHANDLED;
 	if (e->insn.mem_valid)
@@ -659,8 +685,6 @@ enum emul_status emul_run(struct emul *e)
 	if (!e->insn.mem_valid && !(op->flags & F_STACK))
 		return EMUL_UNHANDLED;	/* register forms never fault on memory */
 	switch (op->kind) {
-	case K_MOV_RM:
-		return load(e, reg_number(e), size);
 	case K_MOV_MR:
 		return store(e, reg_get(e, reg_number(e), size), size);
 	case K_MOV_MI:
@@ -675,6 +699,7 @@ enum emul_status emul_run(struct emul *e)
 		return compare(e, ALU_AND, reg_get(e, reg_number(e), size));
 	case K_XCHG:
 	case K_XADD:
+	case K_CMPXCHG:
 	case K_GROUP2:
 	case K_SHIFT_DOUBLE:
 		return modify(e);
@@ -682,8 +707,18 @@ enum emul_status emul_run(struct emul *e)
 		if (sub >= EMUL_NR_SEGS)
 			return emul_set_fault(e, VEC_UD, false, 0, 0);
 		return store(e, e->segs[sub].sel, 2);
-	case K_MOFFS_LOAD:
-		return load(e, EMUL_RAX, size);
+	case K_MOV_TO_SREG:
+		if (sub >= EMUL_NR_SEGS || sub == EMUL_CS)
+			return emul_set_fault(e, VEC_UD, false, 0, 0);
+		return load_segment(e, sub);
+	case K_GROUP6:
+		return group6(e, sub);
+	case K_GROUP7:
+		if (sub != 4)	/* SMSW */
+			return EMUL_UNHANDLED;
+		if (e->cpl && (e->cr4 & CR4_UMIP))
+			return emul_set_fault(e, VEC_GP, true, 0, 0);
+		return store(e, e->cr0, 2);
 	case K_MOFFS_STORE:
 		return store(e, e->regs[EMUL_RAX], size);
 	case K_MOVSXD:
@@ -695,6 +730,8 @@ enum emul_status emul_run(struct emul *e)
 		if (e->insn.rep == 0xf3)	/* TZCNT, LZCNT where there are BMI1, ABM */
 			return EMUL_UNHANDLED;
 		fallthrough;
+	case K_MOV_RM:
+	case K_MOFFS_LOAD:
 	case K_ALU_RM:
 	case K_IMUL:
 	case K_CMOV:
@@ -709,8 +746,6 @@ enum emul_status emul_run(struct emul *e)
 		return bit_by_reg(e);
 	case K_GROUP8:
 		return group8(e);
-	case K_CMPXCHG:
-		return do_cmpxchg(e);
 	case K_GROUP9:
 		return cmpxchg_wide(e);
 	case K_SETCC:

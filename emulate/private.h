@@ -17,6 +17,7 @@
 #define VEC_DE		0
 #define VEC_UD		6
 #define VEC_NM		7
+#define VEC_NP		11
 #define VEC_SS		12
 #define VEC_GP		13
 #define VEC_MF		16
@@ -27,7 +28,7 @@ enum emul_kind {
 	K_ALU_MR, K_ALU_RM,	/* ADD..CMP, direction; the operation is in opcode bits 5:3 */
 	K_GROUP1,		/* ADD..CMP r/m,imm; the operation is in ModRM.reg */
 	K_TEST_MR, K_XCHG,
-	K_MOV_MR, K_MOV_RM, K_MOV_MI, K_MOV_FROM_SREG,
+	K_MOV_MR, K_MOV_RM, K_MOV_MI, K_MOV_FROM_SREG, K_MOV_TO_SREG,
 	K_MOFFS_LOAD, K_MOFFS_STORE,
 	K_MOVSXD, K_MOVZX, K_MOVSX,
 	K_MOVS, K_CMPS, K_STOS, K_LODS, K_SCAS, K_INS, K_OUTS,
@@ -37,7 +38,7 @@ enum emul_kind {
 	K_GROUP45,		/* INC, DEC, PUSH */
 	K_POP,
 	K_PUSH, K_POP_REG, K_ENTER, K_LEAVE, K_CALL, K_RET,	/* the stack is their memory */
-	K_SHIFT_DOUBLE, K_BIT_SCAN,
+	K_GROUP6, K_GROUP7, K_SHIFT_DOUBLE, K_BIT_SCAN,
 	K_BT, K_GROUP8, K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
 	K_SSE,			/* moves between XMM or MMX registers and memory */
 };
@@ -68,14 +69,13 @@ static inline u64 size_mask(unsigned int size)
 enum emul_status emul_linear(struct emul *e, unsigned int seg, u64 offset, unsigned int len,
 			     bool write, u64 *addr);
 
-enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, bool long64,
-				   u64 target);
+enum emul_status emul_selector(struct emul *e, unsigned int seg, u16 sel, struct emul_seg *s);
+enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, u64 target);
 
 /* alu.c */
 u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags);
 u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags);
-u64 alu_shift_double(bool right, u64 dst, u64 src, unsigned int count, unsigned int size,
-		     u64 *rflags);
+u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u64 *rflags);
 u64 alu_inc(u64 dst, unsigned int size, u64 *rflags);
 u64 alu_dec(u64 dst, unsigned int size, u64 *rflags);
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags);

@@ -352,13 +352,13 @@ static const struct emul_ops emul_ops = {
 
 /* --- running the emulator --- */
 
-static void load_seg(struct emul_seg *e, const struct vmcb_seg *s)
-{
-	e->sel = s->selector;
-	e->attr = s->attrib;
-	e->limit = s->limit;
-	e->base = s->base;
-}
+/* The VMCB's segments and tables are what the emulator has. */
+static_assert(sizeof(struct emul_seg) == sizeof(struct vmcb_seg));
+static_assert(offsetof(struct emul_seg, attr) == offsetof(struct vmcb_seg, attrib));
+static_assert(offsetof(struct emul_seg, limit) == offsetof(struct vmcb_seg, limit));
+static_assert(offsetof(struct emul_seg, base) == offsetof(struct vmcb_seg, base));
+static_assert(offsetof(struct vmcb_save, gdtr) == EMUL_GDTR * sizeof(struct emul_seg));
+static_assert(offsetof(struct vmcb_save, tr) == EMUL_TR * sizeof(struct emul_seg));
 
 static void load_regs(struct vcpu *v)
 {
@@ -379,16 +379,12 @@ static void emul_load(struct vcpu *v)
 	e->rflags = s->rflags;
 	e->mode = cpu_mode(v);
 	e->cpl = s->cpl;
+	e->lma = s->efer & EFER_LMA;
 	e->cr0 = s->cr0;
 	e->cr4 = s->cr4;
 	/* During a stay they are in the processor: NEXT_SLEEP brings us back without it. */
 	e->fx = v->can_sleep ? fpu_image(v) : NULL;
-	load_seg(&e->segs[EMUL_ES], &s->es);
-	load_seg(&e->segs[EMUL_CS], &s->cs);
-	load_seg(&e->segs[EMUL_SS], &s->ss);
-	load_seg(&e->segs[EMUL_DS], &s->ds);
-	load_seg(&e->segs[EMUL_FS], &s->fs);
-	load_seg(&e->segs[EMUL_GS], &s->gs);
+	memcpy(e->segs, s, sizeof(e->segs));
 	e->ops = &emul_ops;
 	e->opaque = v;
 	e->insn.nr_bytes = 0;
@@ -406,8 +402,18 @@ static void emul_store(struct vcpu *v)
 	s->rax = e->regs[REG_RAX];
 	s->rsp = e->regs[REG_RSP];
 	s->rflags = e->rflags;
-	if (retired)
+	if (e->system) {
+		memcpy(s, e->segs, sizeof(e->segs));
+		vmcb_dirty(v, CLEAN_SEG);
+		e->system = false;
+	}
+	if (e->shadow) {	/* MOV SS: no single-step trap before the next instruction */
+		s->rip = e->rip;
+		v->vmcb->control.int_state |= INT_STATE_SHADOW;
+		e->shadow = false;
+	} else if (retired) {
 		insn_advance(v, e->rip);
+	}
 }
 
 static enum vcpu_next mmio_to_user(struct vcpu *v, u64 gpa, unsigned int len, u64 data, bool write)

@@ -587,6 +587,8 @@ static enum emul_status run_emulated(struct emul *e, const struct state *s)
 	e->rip = CODE_AT + 0x400;
 	e->rflags = s->in_flags;
 	e->mode = EMUL_LONG64;
+	e->lma = true;
+	e->segs[EMUL_CS].attr = 0xa9b;
 	e->cpl = 3;
 	e->ops = &ops;
 	__asm__("mov %%es, %0" : "=r"(sel));

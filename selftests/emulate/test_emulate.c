@@ -14,6 +14,7 @@
 #define ATTR_DATA   0xc93 /* present, writable, 32-bit */
 #define ATTR_DATA16 0x093
 #define ATTR_CODE   0xc9b
+#define ATTR_CODE64 0xa9b
 #define ATTR_RODATA 0xc91
 #define ATTR_DOWN   0xc97
 
@@ -179,6 +180,9 @@ static void init(enum emul_mode mode)
 		}
 	}
 	e.mode = mode;
+	e.lma = mode == EMUL_LONG64;
+	if (e.lma)
+		e.segs[EMUL_CS].attr = ATTR_CODE64;
 	e.rip = CODE;
 	e.rflags = 2;
 	e.ops = &ops;
@@ -781,6 +785,261 @@ static void test_cx16_alignment(void)
 	CHECK_LOG("p 3004 8;r 3004 8;w 3004 8;");
 }
 
+/* --- segments and tables --- */
+
+#define GDT 0x6000u
+#define LDT 0x7000u
+
+/* Selectors of the GDT; the LDT has one data segment, 0x0c. */
+enum {
+	G_CODE64 = 0x08,
+	G_DATA = 0x10,
+	G_CODE32 = 0x18,
+	G_DATA3 = 0x20,
+	G_ABSENT = 0x28,
+	G_RODATA = 0x30,
+	G_CONFORMING = 0x38,
+	G_LDT = 0x40,
+	G_TSS = 0x50,
+	G_BUSY = 0x60,
+	G_FRESH = 0x70,
+	G_XONLY = 0x78,
+	G_SIZE = 0x80,
+};
+
+static void tables(enum emul_mode mode)
+{
+	static const u64 gdt[] = {
+		0,
+		0x00af9b000000ffff,
+		0x00cf93000000ffff,
+		0x00cf9b000000ffff,
+		0x00cff3000000ffff,
+		0x00cf13000000ffff,
+		0x00cf91000000ffff,
+		0x00cf9f000000ffff,
+		0x1200823456780fff,
+		0,
+		0x1200893456780067,
+		0,
+		0x00008b0000000067,
+		0,
+		0x0040921234560001,
+		0x00cf99000000ffff,
+	};
+	static const u64 ldt[] = { 0, 0x00cf93000000ffff };
+
+	init(mode);
+	memcpy(m.mem + GDT, gdt, sizeof(gdt));
+	memcpy(m.mem + LDT, ldt, sizeof(ldt));
+	if (mode == EMUL_LONG64) {
+		m.mem[GDT + G_LDT + 8] = 0x80; /* bits 63:32 of the base */
+		m.mem[GDT + G_LDT + 9] = 0xff;
+		m.mem[GDT + G_LDT + 10] = 0xff;
+		m.mem[GDT + G_LDT + 11] = 0xff;
+	}
+	e.segs[EMUL_GDTR].base = GDT;
+	e.segs[EMUL_GDTR].limit = G_SIZE - 1;
+	e.segs[EMUL_LDTR].base = LDT;
+	e.segs[EMUL_LDTR].limit = 15;
+	e.segs[EMUL_LDTR].attr = 0x82;
+	e.regs[EMUL_RBX] = 0x3000;
+}
+
+/* MOV sreg, LLDT, LTR of a selector in memory. */
+static enum emul_status load(const char *insn, u16 sel)
+{
+	memcpy(m.mem + 0x3000, &sel, 2);
+	memcpy(m.mem + CODE, insn, 3);
+	e.rip = CODE;
+	e.insn.nr_bytes = 0;
+	m.log[0] = 0;
+	return step();
+}
+
+#define MOV_ES "\x8e\x03"
+#define MOV_SS "\x8e\x13"
+#define MOV_DS "\x8e\x1b"
+#define LLDT   "\x0f\x00\x13"
+#define LTR    "\x0f\x00\x1b"
+
+static void check_load(const char *insn, u16 sel, int vector, u16 error)
+{
+	struct emul_seg before[EMUL_NR_TABLES];
+	enum emul_status st;
+
+	memcpy(before, e.segs, sizeof(before));
+	e.vector = 0xff;
+	e.error_code = 0;
+	st = load(insn, sel);
+	CHECKF(st == (vector < 0 ? EMUL_DONE : EMUL_FAULT) && e.vector == (u8)vector &&
+		       e.error_code == error,
+	       "%02x %#x: %d, vector %d, %#x", (u8)insn[1], sel, st, e.vector, e.error_code);
+	CHECK_EQ(e.system, vector < 0);
+	CHECK_EQ(e.shadow, vector < 0 && insn[1] == MOV_SS[1]);
+	if (vector >= 0)
+		CHECK(!memcmp(before, e.segs, sizeof(before)) && e.rip == CODE);
+}
+
+static void test_sreg(void)
+{
+	tables(EMUL_LONG64);
+	check_load(MOV_ES, G_DATA, -1, 0);
+	CHECK_LOG("r 3000 2;r 6010 8;");
+	CHECK_EQ(e.segs[EMUL_ES].attr, 0xc93);
+	CHECK_EQ(e.segs[EMUL_ES].limit, 0xffffffff);
+	check_load(MOV_ES, G_FRESH, -1, 0); /* is marked as accessed */
+	CHECK_LOG("r 3000 2;r 6070 8;c 6070 8;");
+	CHECK_EQ(m.mem[GDT + G_FRESH + 5], 0x93);
+	CHECK_EQ(e.segs[EMUL_ES].attr, 0x493);
+	CHECK_EQ(e.segs[EMUL_ES].base, 0x123456);
+	CHECK_EQ(e.segs[EMUL_ES].limit, 1);
+	check_load(MOV_DS, 0x0c, -1, 0);
+	CHECK_LOG("r 3000 2;r 7008 8;");
+	check_load(MOV_DS, 0x14, 13, 0x14); /* beyond the LDT */
+	check_load(MOV_DS, G_SIZE, 13, G_SIZE);
+	check_load(MOV_DS, G_ABSENT, 11, G_ABSENT);
+	check_load(MOV_DS, G_XONLY, 13, G_XONLY);
+	check_load(MOV_DS, G_TSS, 13, G_TSS);
+	check_load(MOV_DS, 3, -1, 0);
+	CHECK_EQ(e.segs[EMUL_DS].sel, 3);
+	CHECK_EQ(e.segs[EMUL_DS].attr, 0);
+	check_load(MOV_SS, G_DATA, -1, 0);
+	check_load(MOV_SS, G_DATA | 3, 13, G_DATA);
+	check_load(MOV_SS, G_RODATA, 13, G_RODATA);
+	check_load(MOV_SS, G_DATA3, 13, G_DATA3);
+	check_load(MOV_SS, 0, -1, 0);
+	check_load(MOV_SS, 3, 13, 0);
+	e.cpl = 3;
+	check_load(MOV_SS, 3, 13, 0);
+	check_load(MOV_DS, G_DATA, 13, G_DATA);
+	check_load(MOV_DS, G_CONFORMING, -1, 0);
+	check_load(MOV_SS, G_DATA3 | 3, -1, 0);
+	memcpy(m.mem + GDT + G_DATA3, m.mem + GDT + G_ABSENT, 8);
+	m.mem[GDT + G_DATA3 + 5] = 0x73;
+	check_load(MOV_SS, G_DATA3 | 3, 12, G_DATA3);
+	e.segs[EMUL_LDTR].attr = 0;
+	check_load(MOV_DS, 0x0f, 13, 0x0c);
+	CODE_BYTES(0x8e, 0x0b); /* CS */
+	check_fault(step(), 6, false);
+	tables(EMUL_PROT32);
+	check_load(MOV_SS, 0, 13, 0);
+	tables(EMUL_REAL);
+	check_load("\x8e\x1f\x00", 0x1234, -1, 0); /* [bx] */
+	CHECK_EQ(e.segs[EMUL_DS].base, 0x12340);
+	CHECK_EQ(e.segs[EMUL_DS].limit, 0xffff);
+}
+
+static void test_ltr(void)
+{
+	tables(EMUL_LONG64);
+	check_load(LTR, G_TSS, -1, 0);
+	CHECK_LOG("r 3000 2;r 6050 16;c 6050 8;");
+	CHECK_EQ(m.mem[GDT + G_TSS + 5], 0x8b);
+	CHECK_EQ(e.segs[EMUL_TR].attr, 0x08b);
+	CHECK_EQ(e.segs[EMUL_TR].base, 0x12345678);
+	CHECK_EQ(e.segs[EMUL_TR].limit, 0x67);
+	check_load(LTR, G_TSS, 13, G_TSS); /* busy now */
+	check_load(LTR, 0, 13, 0);
+	check_load(LTR, 0x0c, 13, 0x0c);
+	check_load(LTR, G_LDT, 13, G_LDT);
+	check_load(LLDT, G_LDT, -1, 0);
+	CHECK_LOG("r 3000 2;r 6040 16;");
+	CHECK_EQ(e.segs[EMUL_LDTR].base, 0xffffff8012345678);
+	check_load(LLDT, 0, -1, 0);
+	CHECK_EQ(e.segs[EMUL_LDTR].attr, 0);
+	m.mem[GDT + G_LDT + 13] = 1; /* type of the upper half */
+	check_load(LLDT, G_LDT, 13, G_LDT);
+	m.mem[GDT + G_LDT + 13] = 0;
+	m.mem[GDT + G_LDT + 9] = 0;
+	check_load(LLDT, G_LDT, 13, G_LDT);
+	e.segs[EMUL_GDTR].limit = G_LDT + 14;
+	check_load(LLDT, G_LDT, 13, G_LDT);
+	e.cpl = 3;
+	check_load(LTR, G_BUSY, 13, 0);
+	CHECK_LOG("");
+	tables(EMUL_PROT32);
+	check_load(LTR, G_TSS, -1, 0);
+	CHECK_LOG("r 3000 2;r 6050 8;c 6050 8;");
+	tables(EMUL_V86);
+	check_load("\x0f\x00\x1f", G_TSS, 6, 0);
+}
+
+static enum emul_status jump_far(unsigned int size, u64 offset, u16 sel)
+{
+	memcpy(m.mem + 0x3000, &offset, 8);
+	memcpy(m.mem + 0x3000 + size, &sel, 2);
+	e.rip = CODE;
+	if (size == 8)
+		CODE_BYTES(0x48, 0xff, 0x2b);
+	else if (size == 2)
+		CODE_BYTES(0x66, 0xff, 0x2b);
+	else
+		CODE_BYTES(0xff, 0x2b);
+	return step();
+}
+
+static void test_jump_far(void)
+{
+	tables(EMUL_LONG64);
+	CHECK_EQ(jump_far(8, 0x7fffffffffff, G_CODE64 | 3), EMUL_FAULT);
+	CHECK_EQ(e.error_code, G_CODE64);
+	CHECK_EQ(jump_far(8, 0x7fffffffffff, G_CODE64), EMUL_DONE);
+	CHECK_LOG("r 3000 10;r 6008 8;");
+	CHECK_EQ(e.rip, 0x7fffffffffff);
+	CHECK_EQ(e.segs[EMUL_CS].attr, 0xa9b);
+	CHECK(e.system && !e.shadow);
+	check_fault(jump_far(8, 0x800000000000, G_CODE64), 13, true);
+	check_fault(jump_far(4, 0x1000, 0), 13, true);
+	CHECK_EQ(jump_far(4, 0x1000, G_DATA), EMUL_UNHANDLED);
+	CHECK_EQ(jump_far(4, 0x1000, G_TSS), EMUL_UNHANDLED);
+	CHECK_EQ(jump_far(2, 0x20002000, G_CODE32), EMUL_DONE); /* to compatibility mode */
+	CHECK_EQ(e.rip, 0x2000);
+	CHECK_EQ(e.segs[EMUL_CS].attr, 0xc9b);
+	tables(EMUL_LONG64);
+	m.mem[GDT + G_CODE64 + 6] = 0xef; /* L and D */
+	CHECK_EQ(jump_far(4, 0x1000, G_CODE64), EMUL_FAULT);
+	tables(EMUL_PROT32);
+	e.cpl = 3;
+	CHECK_EQ(jump_far(4, 0x2000, G_CODE32), EMUL_FAULT);
+	CHECK_EQ(e.error_code, G_CODE32);
+	CHECK_EQ(jump_far(4, 0x2000, G_CONFORMING), EMUL_DONE);
+	CHECK_EQ(e.segs[EMUL_CS].sel, G_CONFORMING | 3);
+	e.cpl = 0;
+	m.mem[GDT + G_CODE32 + 6] = 0x40;
+	m.mem[GDT + G_CODE32 + 1] = 0x1f; /* limit 0x1fff */
+	check_fault(jump_far(4, 0x2000, G_CODE32), 13, true);
+	CHECK_EQ(jump_far(4, 0x1fff, G_CODE32), EMUL_DONE);
+	tables(EMUL_REAL);
+	m.mem[0x3000] = 0x34;
+	m.mem[0x3001] = 0x12;
+	m.mem[0x3002] = 0x00;
+	m.mem[0x3003] = 0xf0;
+	CODE_BYTES(0xff, 0x2f);
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_EQ(e.rip, 0x1234);
+	CHECK_EQ(e.segs[EMUL_CS].base, 0xf0000);
+}
+
+static void test_msw(void)
+{
+	tables(EMUL_LONG64);
+	e.cr0 = 0x80050033;
+	CODE_BYTES(0x48, 0x0f, 0x01, 0x23); /* smsw [rbx] */
+	CHECK_EQ(step(), EMUL_DONE);
+	CHECK_LOG("w 3000 2;");
+	CHECK_EQ(m.mem[0x3000], 0x33);
+	CHECK_EQ(m.mem[0x3001], 0x00);
+	e.cpl = 3;
+	CODE_BYTES(0x0f, 0x01, 0x23);
+	CHECK_EQ(step(), EMUL_DONE);
+	e.cr4 = 0x800; /* UMIP */
+	CODE_BYTES(0x0f, 0x01, 0x23);
+	check_fault(step(), 13, true);
+	CODE_BYTES(0x0f, 0x01, 0x3b); /* invlpg */
+	CHECK_EQ(step(), EMUL_UNHANDLED);
+}
+
 /* --- SSE --- */
 
 static void test_sse(void)
@@ -1094,6 +1353,10 @@ static const struct ktap_test tests[] = {
 	{ "rerun", test_rerun, 0 },
 	{ "cas_retry", test_cas_retry, 0 },
 	{ "cx16_alignment", test_cx16_alignment, 0 },
+	{ "sreg", test_sreg, 0 },
+	{ "ltr", test_ltr, 0 },
+	{ "jump_far", test_jump_far, 0 },
+	{ "msw", test_msw, 0 },
 	{ "sse", test_sse, 0 },
 	{ "mmx", test_mmx, 0 },
 	{ "rep_progress", test_rep_progress, 0 },

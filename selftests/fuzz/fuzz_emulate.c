@@ -16,9 +16,9 @@ struct input {
 	u64 rflags;
 	u64 rip;
 	u64 answers; /* two bits an access: what it gives */
-	u32 limit[EMUL_NR_SEGS];
-	u32 base[EMUL_NR_SEGS];
-	u16 attr[EMUL_NR_SEGS];
+	u32 limit[EMUL_NR_TABLES];
+	u32 base[EMUL_NR_TABLES];
+	u16 attr[EMUL_NR_TABLES];
 	u8 mode, cpl, given;
 	u8 bytes[EMUL_INSN_MAX];
 } __attribute__((packed));
@@ -69,7 +69,8 @@ static enum emul_status op_read(struct emul *e, u64 addr, void *buf, unsigned in
 
 	require(len && len <= 512);
 	if (st == EMUL_DONE)
-		memset(buf, addr, len);
+		for (unsigned int i = 0; i < len; i++)
+			((u8 *)buf)[i] = addr & 0x100 ? addr >> (8 * (i & 7)) : addr;
 	return st;
 }
 
@@ -161,10 +162,11 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	e.mode = in.mode % (EMUL_LONG64 + 1);
 	e.rip = e.mode == EMUL_LONG64 ? in.rip : (u32)in.rip;
 	e.cpl = in.cpl & 3;
+	e.lma = e.mode == EMUL_LONG64 || (in.cpl & 4);
 	e.ops = &ops;
 	e.fx = image;
 	e.cr4 = 1 << 9; /* OSFXSR */
-	for (unsigned int i = 0; i < EMUL_NR_SEGS; i++) {
+	for (unsigned int i = 0; i < EMUL_NR_TABLES; i++) {
 		e.segs[i].base = in.base[i];
 		e.segs[i].limit = ~in.limit[i];
 		e.segs[i].attr = in.attr[i] ^ 0xc93;
