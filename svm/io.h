@@ -7,7 +7,8 @@
 
 /* fragments that one iteration of an instruction reads: 2 x 16 bytes over page borders */
 #define IO_MAX_READS	8
-#define IO_MAX_WRITES	8
+/* those that one writes: INS, up to 512 bytes */
+#define IO_MAX_WRITES	64
 
 enum io_state {
 	IO_NONE,

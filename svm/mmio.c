@@ -299,6 +299,9 @@ static enum emul_status op_pio_in(struct emul *e, u16 port, unsigned int size, v
 		memcpy(buf, v->pio_data, *count * size);
 		return EMUL_DONE;
 	}
+	/* What the last iteration wrote to a device leaves before this one takes from the port. */
+	if (io->nr_writes)
+		return EMUL_RETRY;
 	if (port_in_kernel_read(v, port, size, &val)) {
 		memcpy(buf, &val, size);
 		*count = 1;
