@@ -393,6 +393,237 @@ static void test_mmio_insns(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
+/* A page of a device that keeps what is written, until the guest syncs; ports give 0x99. */
+static u64 serve_device(struct vcpu *vcpu, u8 *mem)
+{
+	struct kvm_run *run = vcpu->run;
+	u64 val;
+
+	for (;;) {
+		int got = vcpu_run(vcpu);
+
+		if (got == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_IN) {
+			memset((u8 *)run + run->io.data_offset, 0x99, run->io.size * run->io.count);
+			continue;
+		}
+		if (got == KVM_EXIT_IO && vcpu_guest_event(vcpu, &val))
+			return val;
+		CHECKF(got == KVM_EXIT_MMIO, "%s", vm_exit_name(got));
+		CHECK(run->mmio.len && run->mmio.len <= 8 && run->mmio.phys_addr >= MMIO_GPA &&
+		      run->mmio.phys_addr + run->mmio.len <= MMIO_GPA + 0x1000);
+		if (run->mmio.is_write)
+			memcpy(mem + run->mmio.phys_addr - MMIO_GPA, run->mmio.data, run->mmio.len);
+		else
+			memcpy(run->mmio.data, mem + run->mmio.phys_addr - MMIO_GPA, run->mmio.len);
+	}
+}
+
+static void on_device(void (*fn)(u64))
+{
+	static u8 mem[0x1000];
+	struct vcpu *vcpu = start_guest(vm_create_image(), fn, MMIO_GPA);
+
+	memset(mem, 0, sizeof(mem));
+	CHECK_EQ(serve_device(vcpu, mem), GUEST_DONE);
+}
+
+static void guest_device_arith(u64 arg)
+{
+	volatile u64 *dev = (void *)arg;
+	u64 a, d, vec;
+	bool zero;
+
+	*dev = 0x3333333333333333;
+	a = 0x1111111111111111;
+	d = 0x2222222222222222;
+	asm volatile("mulb %2" : "+a"(a), "+d"(d) : "m"(*dev) : "cc");
+	guest_assert_eq(a, 0x1111111111110363);
+	asm volatile("mulq %2" : "+a"(a), "+d"(d) : "m"(*dev) : "cc");
+	guest_assert_eq(d, 0x0369d0369d036713);
+	*dev = 1000;
+	a = 123456;
+	d = 0;
+	asm volatile("divq %2" : "+a"(a), "+d"(d) : "m"(*dev) : "cc");
+	guest_assert_eq(a, 123);
+	guest_assert_eq(d, 456);
+	a = -123456;
+	d = -1;
+	asm volatile("idivl %2" : "+a"(a), "+d"(d) : "m"(*dev) : "cc");
+	guest_assert_eq(a, (u32)-123);
+	guest_assert_eq(d, (u32)-456);
+	*dev = 0;
+	a = 1;
+	GUEST_TRY(vec, "divq %2", OUT("+a"(a), "+d"(d)), IN("m"(*dev)));
+	guest_assert_eq(vec, 0);
+	guest_assert_eq(a, 1);
+	asm volatile("bsfq %1, %0; setz %2" : "=r"(a), "+m"(*dev), "=r"(zero) : : "cc");
+	guest_assert(zero);
+	*dev = 0x300;
+	asm volatile("imulq $-5, %1, %0" : "=r"(a) : "m"(*dev) : "cc");
+	guest_assert_eq(a, -0xf00ULL);
+	asm volatile("bsfq %1, %0" : "=r"(a) : "m"(*dev) : "cc");
+	guest_assert_eq(a, 8);
+	asm volatile("bsrw %1, %w0" : "=r"(a) : "m"(*dev) : "cc");
+	guest_assert_eq((u16)a, 9);
+	asm volatile("shldq $4, %1, %0" : "+m"(*dev) : "r"(0xa000000000000000) : "cc");
+	guest_assert_eq(*dev, 0x300a);
+	asm volatile("shrdl %%cl, %1, %0" : "+m"(*dev) : "r"(0x55), "c"(8) : "cc");
+	guest_assert_eq(*dev, 0x55000030);
+	guest_done();
+}
+
+static void test_device_arith(void)
+{
+	on_device(guest_device_arith);
+}
+
+/* The stack is in the device: pushes, pops, frames, calls. */
+static void guest_device_stack(u64 arg)
+{
+	volatile u64 *top = (void *)(arg + 0x1000);
+	u64 in = 0x123456789abcdef, out = 0, rsp = 0, ret = 0;
+
+	asm volatile("mov %%rsp, %%r8; mov %1, %%rsp\n"
+		     "push $-7; push %2; pushq (%3); push $-7070707\n"
+		     "mov %%rsp, %0\n"
+		     "pop %%r9; popq (%4)\n"
+		     "mov %%r8, %%rsp"
+		     : "=&a"(rsp)
+		     : "b"(top), "c"(-17ULL), "S"(&in), "D"(&out)
+		     : "r8", "r9", "memory");
+	guest_assert_eq(rsp, (u64)(top - 4));
+	guest_assert_eq(top[-1], -7ULL);
+	guest_assert_eq(top[-2], -17ULL);
+	guest_assert_eq(top[-3], in);
+	guest_assert_eq(top[-4], -7070707ULL);
+	guest_assert_eq(out, in);
+
+	asm volatile("mov %%rsp, %%r8; mov %%rbp, %%r9; mov %3, %%rsp; mov $0x55aa, %%ebp\n"
+		     "enter $0x238, $0\n"
+		     "mov %%rsp, %0; mov %%rbp, %1\n"
+		     "leave\n"
+		     "mov %%rbp, %2; mov %%r9, %%rbp\n"
+		     "cmp %3, %%rsp; mov %%r8, %%rsp; je 1f; ud2; 1:"
+		     : "=&a"(rsp), "=&b"(ret), "=&c"(out)
+		     : "d"(top)
+		     : "r8", "r9", "memory", "cc");
+	guest_assert_eq(rsp, (u64)top - 8 - 0x238);
+	guest_assert_eq(ret, (u64)(top - 1));
+	guest_assert_eq(out, 0x55aa);
+	guest_assert_eq(top[-1], 0x55aa);
+
+	/* CALL of memory, of a register and relative, RET with and without an operand */
+	top[-64] = 0;
+	asm volatile("mov %%rsp, %%r8; mov %1, %%rsp; xor %%r9d, %%r9d\n"
+		     "lea 2f(%%rip), %%r10; mov %%r10, -512(%1)\n"
+		     "call *-512(%1); call 2f; call *%%r10; push $0; call 3f; jmp 4f\n"
+		     "2: inc %%r9; ret\n"
+		     "3: inc %%r9; ret $8\n"
+		     "4: lea 5f(%%rip), %%r10; mov %%r10, -512(%1); jmp *-512(%1); ud2\n"
+		     "5: cmp %1, %%rsp; mov %%r8, %%rsp; je 1f; ud2; 1: mov %%r9, %0"
+		     : "=r"(out)
+		     : "r"(top)
+		     : "r8", "r9", "r10", "memory", "cc");
+	guest_assert_eq(out, 4);
+	guest_done();
+}
+
+static void test_device_stack(void)
+{
+	on_device(guest_device_stack);
+}
+
+static void guest_device_system(u64 arg)
+{
+	struct {
+		u16 limit;
+		u64 base;
+	} __attribute__((packed)) gdtr;
+	volatile u64 *dev = (void *)arg;
+	volatile u16 *sel = (void *)arg;
+	u64 vec, *gdt, mm;
+	u16 tr, ss;
+
+	/* SMSW stores 16 bits. */
+	*dev = -1ULL;
+	asm volatile("smsw %0" : "+m"(*sel));
+	guest_assert_eq(*dev, -1ULL << 16 | (u16)read_cr0());
+
+	asm volatile("sgdt %0" : "=m"(gdtr));
+	gdt = (u64 *)gdtr.base;
+	asm volatile("str %0; mov %%ss, %1" : "=r"(tr), "=r"(ss));
+	gdt[tr >> 3] &= ~(1ULL << 41);
+	*dev = tr;
+	asm volatile("ltr %0" : : "m"(*sel) : "memory");
+	guest_assert(gdt[tr >> 3] & 1ULL << 41);
+	GUEST_TRY(vec, "ltr %0", OUT(), IN("m"(*sel)));
+	guest_assert_eq(vec, 13);
+	guest_assert_eq(guest_ex_error, tr);
+	asm volatile("str %0" : "=r"(tr));
+	guest_assert_eq(tr, *sel);
+
+	/* Null in SS is legal here if its RPL is CPL; and the exits after that still work. */
+	*dev = 0;
+	asm volatile("mov %0, %%ss" : : "m"(*sel));
+	asm volatile("mov %%ss, %0" : "=r"(tr));
+	guest_assert_eq(tr, 0);
+	*dev = 3;
+	GUEST_TRY(vec, "mov %0, %%ss", OUT(), IN("m"(*sel)));
+	guest_assert_eq(vec, 13);
+	guest_assert_eq(guest_ex_error, 0);
+	asm volatile("mov %0, %%ss" : : "r"(ss));
+	gdt[SEL_DATA >> 3] &= ~(1ULL << 40);
+	*dev = SEL_DATA;
+	asm volatile("mov %0, %%ss; mov %0, %%es; mov %0, %%fs" : : "m"(*sel));
+	asm volatile("mov %%fs, %0" : "=r"(tr));
+	guest_assert_eq(tr, SEL_DATA);
+	guest_assert(gdt[SEL_DATA >> 3] & 1ULL << 40);
+	*dev = SEL_TSS(0);
+	GUEST_TRY(vec, "mov %0, %%ds", OUT(), IN("m"(*sel)));
+	guest_assert_eq(vec, 13);
+	guest_assert_eq(guest_ex_error, SEL_TSS(0));
+
+	/* Far to ourselves, with an offset of 32 bits; near to nowhere. */
+	asm volatile("lea 1f(%%rip), %%rax; mov %%eax, (%0); movl %1, 4(%0); ljmpl *(%0); ud2; 1:"
+		     :
+		     : "r"(dev), "i"(GUEST_CS)
+		     : "rax", "memory");
+	asm volatile("lea 1f(%%rip), %%rax; mov %%rax, (%0); movl %1, 8(%0); rex.w ljmp *(%0)\n"
+		     "ud2; 1:"
+		     :
+		     : "r"(dev), "i"(GUEST_CS)
+		     : "rax", "memory");
+	*dev = 0x1111111111111111;
+	GUEST_TRY(vec, "jmp *%0", OUT(), IN("m"(*dev)));
+	guest_assert_eq(vec, 13);
+
+	/* MMX, with x87's stack not empty; then with an exception of it pending */
+	mm = 0x0102030405060708;
+	asm volatile("fninit; fld1; movq %2, %%mm3; movq %%mm3, %0; movq %%mm3, %1"
+		     : "=m"(*dev), "=m"(dev[1])
+		     : "m"(mm));
+	guest_assert_eq(*dev, mm);
+	guest_assert_eq(dev[1], mm);
+	*dev = 0x8070605040302010;
+	asm volatile("movq %1, %%mm5; movq %%mm5, %0; emms" : "=m"(mm) : "m"(*dev));
+	guest_assert_eq(mm, 0x8070605040302010);
+
+	/* INS to it, in one batch */
+	{
+		u64 dst = arg, count = 1024;
+
+		asm volatile("cld; rep insb" : "+D"(dst), "+c"(count) : "d"(STR_PORT) : "memory");
+		guest_assert_eq(dst, arg + 1024);
+	}
+	guest_assert_eq(dev[127], 0x9999999999999999);
+	guest_done();
+}
+
+static void test_device_system(void)
+{
+	on_device(guest_device_system);
+}
+
 /* A store over the border of two MMIO pages comes in parts (security row 27). */
 static void guest_mmio_split(u64 arg)
 {
@@ -962,6 +1193,9 @@ static const struct ktap_test tests[] = {
 	{ "mmio", test_mmio, 0 },
 	{ "mmio_sse", test_mmio_sse, 0 },
 	{ "mmio_insns", test_mmio_insns, 0 },
+	{ "device_arith", test_device_arith, 0 },
+	{ "device_stack", test_device_stack, 0 },
+	{ "device_system", test_device_system, 0 },
 	{ "mmio_split", test_mmio_split, 0 },
 	{ "mmio_string", test_mmio_string, 0 },
 	{ "mmio_readonly_slot", test_mmio_readonly_slot, 0 },
