@@ -190,19 +190,17 @@ u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u
 	return r;
 }
 
-/** alu_shld() - SHLD, or SHRD where @right: bits of @src come in; @count as given. */
+/** alu_shld() - SHLD, or SHRD where @right: bits of @src come in; count @n as given. */
 u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u64 *rflags)
 {
 	u64 mask = size_mask(size), sign = sign_bit(size), r, last;
 	unsigned int bits = 8 * size;
-	unsigned __int128 wide;
 
 	n &= size == 8 ? 63 : 31;
-	if (!n)
+	if (!n || n > bits)	/* beyond 16 bits, nothing is defined */
 		return dst;
-	wide = (unsigned __int128)(right ? src : dst) << bits | (right ? dst : src);
-	r = (right ? wide >> n : wide << n >> bits) & mask;
-	last = (wide >> (right ? n - 1 : 2 * bits - n)) & 1;
+	r = (right ? dst >> n | src << (bits - n) : dst << n | src >> (bits - n)) & mask;
+	last = (dst >> (right ? n - 1 : bits - n)) & 1;
 	*rflags = (*rflags & ~(u64)FLAGS_ARITH) | result_flags(r, size) | last |
 		  ((r ^ dst) & sign ? FLAG_OF : 0);
 	return r;
@@ -212,27 +210,24 @@ u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u6
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags)
 {
 	unsigned int bits = 8 * size, up = 64 - bits;
-	unsigned __int128 r;
+	__uint128_t r;
 	bool counts;
 
 	a <<= up;
 	b <<= up;
 	if (sign)
-		r = (__int128)((s64)a >> up) * ((s64)b >> up);
+		r = (__int128_t)((s64)a >> up) * ((s64)b >> up);
 	else
-		r = (unsigned __int128)(a >> up) * (b >> up);
+		r = (__uint128_t)(a >> up) * (b >> up);
 	*lo = r & size_mask(size);
 	*hi = (u64)(r >> bits) & size_mask(size);
 	counts = *hi != (sign && (*lo & sign_bit(size)) ? size_mask(size) : 0);
 	*rflags = (*rflags & ~(u64)(FLAG_CF | FLAG_OF)) | (counts ? FLAG_CF | FLAG_OF : 0);
 }
 
-/**
- * alu_div() - DIV, or IDIV where @sign: @hi and @lo become remainder and quotient
- *
- * Bit by bit: the kernel has no division of 128 bits.
- *
- * Return: false for #DE: the quotient does not fit.
+/*
+ * DIV, or IDIV where @sign: @hi and @lo become remainder and quotient. Bit by bit: the kernel has
+ * no division of 128 bits. False for #DE: the quotient does not fit.
  */
 bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size)
 {
@@ -249,7 +244,7 @@ bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size)
 		return false;
 	for (i = 0; i < 8 * size; i++) {
 		out = rem & top;
-		rem = (rem << 1 | !!(quot & top)) & mask;
+		rem = (rem << 1 | (quot & top ? 1 : 0)) & mask;
 		quot = quot << 1 & mask;
 		if (out || rem >= div) {
 			rem = (rem - div) & mask;
