@@ -656,6 +656,36 @@ static void test_mmio_split(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
+/* An access that begins in memory and ends in a device: only its rest is the device's. */
+static void guest_mmio_straddle(u64 arg)
+{
+	(void)arg;
+	*(volatile u32 *)(MMIO_GPA - 2) = 0x44332211;
+	guest_assert_eq(*(volatile u32 *)(MMIO_GPA - 2), 0x44332211);
+	guest_done();
+}
+
+static void test_mmio_straddle(void)
+{
+	struct vm *vm = vm_create_image();
+	u16 *last = (u16 *)((u8 *)vm_add_mem(vm, 7, MMIO_GPA - 0x1000, 0x1000) + 0x1000) - 1;
+	struct vcpu *vcpu = start_guest(vm, guest_mmio_straddle, 0);
+	struct kvm_run *run = vcpu->run;
+
+	vcpu_expect(vcpu, KVM_EXIT_MMIO);
+	CHECK(run->mmio.is_write);
+	CHECK_EQ(run->mmio.phys_addr, MMIO_GPA);
+	CHECK_EQ(run->mmio.len, 2);
+	CHECK_EQ(*(u16 *)run->mmio.data, 0x4433);
+	vcpu_expect(vcpu, KVM_EXIT_MMIO);
+	CHECK_EQ(*last, 0x2211);
+	CHECK(!run->mmio.is_write);
+	CHECK_EQ(run->mmio.phys_addr, MMIO_GPA);
+	CHECK_EQ(run->mmio.len, 2);
+	*(u16 *)run->mmio.data = 0x4433;
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
 /* String instructions between memory and MMIO. */
 static void guest_mmio_string(u64 arg)
 {
@@ -1197,6 +1227,7 @@ static const struct ktap_test tests[] = {
 	{ "device_stack", test_device_stack, 0 },
 	{ "device_system", test_device_system, 0 },
 	{ "mmio_split", test_mmio_split, 0 },
+	{ "mmio_straddle", test_mmio_straddle, 0 },
 	{ "mmio_string", test_mmio_string, 0 },
 	{ "mmio_readonly_slot", test_mmio_readonly_slot, 0 },
 	{ "hlt", test_hlt, 0 },

@@ -539,7 +539,9 @@ static enum vcpu_next mov_device(struct vcpu *v, const u8 *bytes, u64 gpa, bool 
 	struct emul_mov m;
 	u64 data = 0, next_rip;
 
-	if (!emul_decode_mov(bytes, cpu_mode(v), &m) || m.store != store || (gpa & (m.size - 1)))
+	/* At a page's start #NPF may tell of the rest of an access that began in the page before. */
+	if (!(gpa & ~PAGE_MASK) || !emul_decode_mov(bytes, cpu_mode(v), &m) || m.store != store ||
+	    (gpa & (m.size - 1)))
 		return NEXT_SLEEP;
 	next_rip = rip_after(v, m.len);
 	if (store) {
