@@ -530,6 +530,8 @@ bool emul_decode_mov(const u8 *b, enum emul_mode mode, struct emul_mov *m)
 	op = b[i++];
 	if ((op & 0xfc) != 0x88 && (op & 0xfe) != 0xc6)
 		return false;
+	m->modrm = i;
+	m->rex = rex;
 	mod = b[i] >> 6;
 	rm = b[i] & 7;
 	m->reg = ((b[i] >> 3) & 7) | (rex & 4) << 1;

@@ -159,6 +159,8 @@ struct emul_mov {
 	u8 len;			/* of the instruction */
 	u8 size;		/* of the operand: 1, 2, 4, 8 bytes */
 	u8 reg;
+	u8 modrm;		/* where that byte is */
+	u8 rex;
 	bool store, has_imm;
 	u64 imm;
 };

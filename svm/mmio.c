@@ -530,18 +530,50 @@ static enum vcpu_next emul_step(struct vcpu *v)
 }
 
 /*
+ * Does this access begin at the start of a page? #NPF there may tell of the rest of one that began
+ * in the page before. False also for addresses relative to RIP.
+ */
+static bool begins_page(struct vcpu *v, const u8 *bytes, const struct emul_mov *m, bool long64)
+{
+	unsigned int mod = bytes[m->modrm] >> 6, rm = bytes[m->modrm] & 7, index;
+	const u8 *disp = bytes + m->modrm + 1;
+	const struct vmcb_save *s = &v->vmcb->save;
+	u64 at = 0;
+
+	if (!long64 && (s->ds.base | s->ss.base) & ~PAGE_MASK)
+		return false;
+	if (rm == 4) {
+		index = ((*disp >> 3) & 7) | (m->rex & 2) << 2;
+		if (index != REG_RSP)
+			at = reg_read(v, index) << (*disp >> 6);
+		rm = *disp++ & 7;
+	} else if (rm == 5 && !mod && long64) {
+		return false;
+	}
+	if (rm == 5 && !mod)
+		mod = 2;	/* a displacement without a base */
+	else
+		at += reg_read(v, rm | (m->rex & 1) << 3);
+	if (mod == 1)
+		at += (s8)disp[0];
+	else if (mod == 2)
+		at += disp[0] | disp[1] << 8;
+	return !(at & ~PAGE_MASK);
+}
+
+/*
  * A plain MOV of a device register, as drivers do it. The processor has checked and translated the
  * address when it raised #NPF. NEXT_SLEEP: not such an instruction, nothing done.
  */
 static enum vcpu_next mov_device(struct vcpu *v, const u8 *bytes, u64 gpa, bool store)
 {
 	struct vcpu_io *io = v->io;
+	enum emul_mode mode = cpu_mode(v);
 	struct emul_mov m;
 	u64 data = 0, next_rip;
 
-	/* At a page's start #NPF may tell of the rest of an access that began in the page before. */
-	if (!(gpa & ~PAGE_MASK) || !emul_decode_mov(bytes, cpu_mode(v), &m) || m.store != store ||
-	    (gpa & (m.size - 1)))
+	if (!emul_decode_mov(bytes, mode, &m) || m.store != store || (gpa & (m.size - 1)) ||
+	    (!(gpa & ~PAGE_MASK) && !begins_page(v, bytes, &m, mode == EMUL_LONG64)))
 		return NEXT_SLEEP;
 	next_rip = rip_after(v, m.len);
 	if (store) {
