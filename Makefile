@@ -9,6 +9,8 @@ PREFIX ?= /usr/local
 GROUP ?= kvm
 KERNELS ?= 6.1 6.12 $(if $(filter 1,$(DEBUG_KERNEL)),debug)
 V ?= 0
+SECONDS ?= 60
+TEST_SEED ?= 1
 
 MAKEFLAGS += --no-print-directory
 ifeq ($(MAKELEVEL),0)
@@ -56,6 +58,14 @@ test: modules-all tool tests
 	@scripts/deps run vmm $(KERNELS)
 	@scripts/run-tests $(KERNELS:%=--kernel %) $(TESTS)
 
+# TEST_SEED chooses where they begin.
+fuzz: module tests
+	@scripts/deps run
+	@selftests/rig/run-l1 --kernel $(KERNEL) --timeout $$((2 * $(SECONDS) + 300)) \
+		-c 'insmod $(out)/svm.ko && export TEST_SEED=$(TEST_SEED) && \
+		FUZZ_SECONDS=$(SECONDS) build/tests/fuzz_guest && \
+		STORM_SECONDS=$(SECONDS) build/tests/badinput storm && rmmod svm'
+
 demo:
 	+@scripts/demo
 
@@ -97,6 +107,7 @@ help:
 	@echo 'make          svm.ko, svmctl and the test programs, below build/'
 	@echo 'make demo     boot a stock Debian kernel in a guest, here or nested in QEMU'
 	@echo 'make test     the whole suite, nested in QEMU (TESTS="name..." for some of it)'
+	@echo 'make fuzz     random guests and random calls, SECONDS=$(SECONDS) of each'
 	@echo 'make check    sparse, W=1, checkpatch, clang-format, shellcheck'
 	@echo 'make bench    instructions per exit, beside those of kvm_amd; L1_PARAMETERS=mitigations=off'
 	@echo 'make format   clang-format the userspace code'
@@ -109,5 +120,5 @@ help:
 	@echo 'DEBUG_KERNEL=1   `make test` on a kernel with KASAN, lockdep and kmemleak as well'
 	@echo 'PREFIX, DESTDIR, GROUP   of `make install` ($(PREFIX), none, $(GROUP))'
 
-.PHONY: all module tool tests deps-build modules-all test demo bench check format install \
+.PHONY: all module tool tests deps-build modules-all test fuzz demo bench check format install \
 	uninstall clean help

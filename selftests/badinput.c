@@ -519,7 +519,7 @@ static const struct ktap_test tests[] = {
 	{ "fields", test_fields, 0 },
 	{ "defined_bytes", test_defined_bytes, 0 },
 	{ "random_sregs", test_random_sregs, 90 },
-	{ "storm", test_storm, 120 },
+	{ "storm", test_storm, 86400 },
 };
 
 KTAP_MAIN(tests)

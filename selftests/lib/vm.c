@@ -450,10 +450,15 @@ int host_msr_open(void)
 	return fd;
 }
 
+static u64 state;
+
+void test_random_seed(u64 seed)
+{
+	state = seed * 0x9e3779b97f4a7c15ULL;
+}
+
 u64 test_random(void)
 {
-	static u64 state;
-
 	if (!state) {
 		const char *seed = getenv("TEST_SEED");
 

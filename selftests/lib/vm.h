@@ -219,4 +219,7 @@ int host_msr_open(void);
 /** test_random() - xorshift, seeded by TEST_SEED or a constant */
 u64 test_random(void);
 
+/** test_random_seed() - begin anew from @seed, which is not 0 */
+void test_random_seed(u64 seed);
+
 #endif
