@@ -64,7 +64,7 @@ fuzz: module tests
 	@selftests/rig/run-l1 --kernel $(KERNEL) --timeout $$((2 * $(SECONDS) + 300)) \
 		-c 'insmod $(out)/svm.ko && export TEST_SEED=$(TEST_SEED) && \
 		FUZZ_SECONDS=$(SECONDS) build/tests/fuzz_guest && \
-		STORM_SECONDS=$(SECONDS) build/tests/badinput storm && rmmod svm'
+		FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(TEST_SEED) build/tests/fuzz_ioctl && rmmod svm'
 
 demo:
 	+@scripts/demo
