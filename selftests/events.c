@@ -389,8 +389,9 @@ static void guest_reinject(u64 arg)
 	guest_assert_eq(seen[3].count, 1);
 	guest_assert_eq(seen[3].rip, (u64)after_int3);
 	guest_sync(2);
-	/* An external interrupt, pending with IF clear until STI. */
-	ON_FRESH_STACK("sti; nop; nop; cli");
+	/* An external interrupt with IF=1: through V_IRQ, see guest_storm(). */
+	sti();
+	ON_FRESH_STACK("nop; cli");
 	guest_assert_eq(seen[0x55].count, 1);
 	ON_FRESH_STACK("nop"); /* the host sends an NMI */
 	guest_assert_eq(seen[2].count, 1);
@@ -474,14 +475,18 @@ static void test_reinject_exceptions(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
-/* A storm: each interrupt is delivered exactly once though its stack keeps vanishing. */
+/*
+ * A storm: each interrupt is delivered exactly once though its stack keeps vanishing. With IF=1, as
+ * an interrupt of EVENTINJ may come twice in TCG (Documentation/errata.rst).
+ */
 static void guest_storm(u64 arg)
 {
 	u64 i;
 
 	fresh_idt();
+	sti();
 	for (i = 0; i < arg; i++) {
-		ON_FRESH_STACK("sti; nop; nop; cli");
+		ON_FRESH_STACK("nop");
 		guest_assert_eq(seen[0x55].count, i + 1);
 		guest_assert_eq(seen[0x55].rsp, FRESH_GPA + FRESH_SIZE - 64);
 	}
