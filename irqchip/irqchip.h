@@ -136,6 +136,8 @@ static inline int lapic_pending(struct lapic *apic)
 }
 /* IRR -> ISR for the vector that lapic_pending() returned. */
 void lapic_accept(struct lapic *apic, u8 vector);
+/* And back, where the vCPU has not taken it; false where it is not in service. */
+bool lapic_put_back(struct lapic *apic, u8 vector);
 /* EOI of the highest interrupt in service; may it come late? (PV EOI) */
 void lapic_eoi(struct lapic *apic);
 bool lapic_eoi_can_wait(const struct lapic *apic);

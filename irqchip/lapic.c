@@ -143,6 +143,15 @@ int lapic_pending_slow(struct lapic *apic)
 	return (vector & 0xf0) > (ppr(apic) & 0xf0) ? vector : -1;
 }
 
+static bool leave_service(struct lapic *apic, u8 vector)
+{
+	bool was_set = clear_vector(apic, LAPIC_ISR, vector);
+	int next = highest(apic, LAPIC_ISR);
+
+	WRITE_ONCE(apic->highest_isr, next < 0 ? 0 : next);
+	return was_set;
+}
+
 /**
  * lapic_accept() - the vCPU takes an interrupt: IRR to ISR.
  * @apic: the APIC
@@ -157,6 +166,22 @@ void lapic_accept(struct lapic *apic, u8 vector)
 }
 
 /**
+ * lapic_put_back() - the vCPU has not taken the interrupt after all: ISR to IRR.
+ * @apic: the APIC
+ * @vector: what lapic_accept() got
+ *
+ * Return: false where it is not in service (userspace has changed the registers).
+ */
+bool lapic_put_back(struct lapic *apic, u8 vector)
+{
+	if (!leave_service(apic, vector))
+		return false;
+	set_vector(apic, LAPIC_IRR, vector);
+	WRITE_ONCE(apic->maybe_pending, true);
+	return true;
+}
+
+/**
  * lapic_eoi() - end of interrupt: the highest vector in service is done.
  * @apic: the APIC
  */
@@ -164,13 +189,10 @@ void lapic_eoi(struct lapic *apic)
 {
 	u8 vector = apic->highest_isr;
 	bool level = test_vector(apic, LAPIC_TMR, vector);
-	int next;
 
 	if (!vector)
 		return;
-	clear_vector(apic, LAPIC_ISR, vector);
-	next = highest(apic, LAPIC_ISR);
-	WRITE_ONCE(apic->highest_isr, next < 0 ? 0 : next);
+	leave_service(apic, vector);
 	if (!level && !READ_ONCE(apic->chip->resampling))
 		return;
 	if (irqchip_full(apic->chip)) {

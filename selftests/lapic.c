@@ -4,6 +4,7 @@
  * IPIs between two vCPUs in every destination mode, EOI and priorities.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -899,6 +900,58 @@ static void test_msi(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
+/* Two senders, of a low and of a high vector: each interrupt is delivered exactly once. */
+#define STORM 500
+
+struct storm {
+	struct vm *vm;
+	u8 vector;
+};
+
+static void guest_storm(u64 arg)
+{
+	(void)arg;
+	enable();
+	sti();
+	while (fired[0x41] < STORM || fired[0x91] < STORM)
+		cpu_relax();
+	guest_sync(1); /* the senders have stopped: what comes now is one too many */
+	guest_assert_eq(fired[0x41], STORM);
+	guest_assert_eq(fired[0x91], STORM);
+	guest_done();
+}
+
+static void *storm_sender(void *arg)
+{
+	struct storm *s = arg;
+	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = s->vector };
+	volatile u64 *seen = &(*guest_ptr(s->vm, fired))[s->vector];
+	u64 i;
+
+	for (i = 0; i < STORM; i++) {
+		while (*seen < i)
+			sched_yield();
+		while (ioctl(s->vm->fd, KVM_SIGNAL_MSI, &msi) != 1)
+			sched_yield(); /* the guest's APIC is not enabled yet */
+	}
+	return NULL;
+}
+
+static void test_msi_storm(void)
+{
+	struct vm *vm = create(1);
+	struct storm low = { vm, 0x41 }, high = { vm, 0x91 };
+	pthread_t a, b;
+
+	vcpu_set_guest(vm->vcpus[0], guest_storm, 0);
+	CHECK_EQ(pthread_create(&a, NULL, storm_sender, &low), 0);
+	CHECK_EQ(pthread_create(&b, NULL, storm_sender, &high), 0);
+	CHECK_EQ(vcpu_run_guest(vm->vcpus[0]), 1);
+	CHECK_EQ(pthread_join(a, NULL), 0);
+	CHECK_EQ(pthread_join(b, NULL), 0);
+	CHECK_EQ(vcpu_run_guest(vm->vcpus[0]), GUEST_DONE);
+}
+
 static const struct ktap_test tests[] = {
 	{ "registers", test_registers, 0 },	{ "all_offsets", test_all_offsets, 0 },
 	{ "x2apic", test_x2apic, 0 },		{ "base", test_base, 0 },
@@ -909,6 +962,7 @@ static const struct ktap_test tests[] = {
 	{ "init_sipi", test_init_sipi, 0 },	{ "ipi_flat", test_ipi_flat, 0 },
 	{ "ipi_cluster", test_ipi_cluster, 0 }, { "ipi_nmi", test_ipi_nmi, 0 },
 	{ "x2apic_ipi", test_x2apic_ipi, 0 },	{ "msi", test_msi, 0 },
+	{ "msi_storm", test_msi_storm, 0 },
 };
 
 KTAP_MAIN(tests)

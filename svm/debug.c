@@ -121,6 +121,7 @@ enum vcpu_next exit_swint(struct vcpu *v)
 	v->vmcb->save.rip = rip_after(v, i + 2);
 	v->irq_injected = true;
 	v->irq_soft = true;
+	v->irq_lapic = false;
 	v->irq_vector = bytes[i + 1];
 	v->check_events = true;
 	return NEXT_GUEST;

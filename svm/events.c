@@ -177,6 +177,7 @@ void events_after_exit(struct vcpu *v)
 	case EVENTINJ_TYPE_INTR:
 		v->irq_injected = true;
 		v->irq_soft = (info & EVENTINJ_TYPE_MASK) == EVENTINJ_TYPE_SOFT;
+		v->irq_lapic &= v->irq_vector == vector;
 		v->irq_vector = vector;
 		break;
 	default:
@@ -405,6 +406,19 @@ static u8 extint_accept(struct vcpu *v)
 	return vector;
 }
 
+/*
+ * An interrupt that was accepted and not delivered steps back for one of higher priority that came
+ * since, as it does in a processor: there too the highest at the time of delivery is taken (APM
+ * vol. 2, 16.6.4).
+ */
+static void yield_irq(struct vcpu *v)
+{
+	if (!v->irq_lapic || v->irq_soft || v->pv_eoi_armed ||
+	    ((!v->nmi_pending || v->nmi_masked) && lapic_pending(v->apic) < 0))
+		return;
+	v->irq_injected = !lapic_put_back(v->apic, v->irq_vector);
+}
+
 /* The in-kernel controllers' interrupt: first the PIC (ExtINT), then the APIC. -1: none. */
 static int irq_source(struct vcpu *v, bool *from_pic)
 {
@@ -450,6 +464,8 @@ void events_inject(struct vcpu *v)
 		sync_tpr(v);
 		return;
 	}
+	if (unlikely(v->irq_injected) && !v->injecting)
+		yield_irq(v);
 	if (v->nmi_pending && !v->injecting && !v->irq_injected && !shadow(v) && !nmi_blocked(v)) {
 		v->nmi_pending--;
 		inject_nmi(v);
@@ -470,6 +486,7 @@ void events_inject(struct vcpu *v)
 			lapic_accept(v->apic, vector);
 		v->irq_injected = true;
 		v->irq_soft = false;
+		v->irq_lapic = !from_pic;
 		v->irq_vector = vector;
 		vector = irq_source(v, &from_pic);
 		if (unlikely(v->pv_eoi_msr & 1) && vector < 0)

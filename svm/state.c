@@ -247,6 +247,7 @@ int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
 			continue;
 		v->irq_injected = true;
 		v->irq_soft = false;
+		v->irq_lapic = false;
 		v->irq_vector = i * 64 + __ffs64(k->interrupt_bitmap[i]);
 		break;
 	}
@@ -371,6 +372,7 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 	v->irq_injected = e->interrupt.injected;
 	v->irq_vector = e->interrupt.nr;
 	v->irq_soft = false;
+	v->irq_lapic = false;
 	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW)
 		v->vmcb->control.int_state = e->interrupt.shadow ? INT_STATE_SHADOW : 0;
 	v->nmi_injected = e->nmi.injected;
@@ -502,6 +504,7 @@ int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i)
 	}
 	v->irq_injected = true;
 	v->irq_soft = false;
+	v->irq_lapic = false;
 	v->irq_vector = i->irq;
 	return 0;
 }

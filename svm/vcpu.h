@@ -113,6 +113,7 @@ struct vcpu {
 	/* taken from the APIC, PIC or KVM_INTERRUPT, to be delivered */
 	bool irq_injected;
 	bool irq_soft;
+	bool irq_lapic;			/* it came of lapic_accept() */
 	u8 irq_vector;
 	bool user_window;		/* userspace asked for an interrupt window */
 	/* split irqchip: userspace's PIC wants extint_vector delivered */
