@@ -388,7 +388,7 @@ void pic_set_state(struct irqchip *chip, unsigned int which, const struct kvm_pi
 	p->imr = s->imr;
 	p->isr = s->isr;
 	p->priority_add = s->priority_add & 7;
-	p->irq_base = s->irq_base & 0xf8;
+	p->irq_base = s->irq_base;
 	p->read_isr = s->read_reg_select & 1;
 	p->poll = s->poll;
 	p->special_mask = s->special_mask;
@@ -397,7 +397,8 @@ void pic_set_state(struct irqchip *chip, unsigned int which, const struct kvm_pi
 	p->rotate_on_auto_eoi = s->rotate_on_auto_eoi;
 	p->special_fully_nested = s->special_fully_nested_mode;
 	p->init4 = s->init4;
-	p->elcr = s->elcr & p->elcr_mask;
+	p->elcr = s->elcr;
+	p->elcr_mask = s->elcr_mask;
 	update(chip->pic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 }

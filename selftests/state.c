@@ -659,6 +659,13 @@ static void test_irqchip_state(void)
 	CHECK_OK(ioctl(vm->fd, KVM_GET_IRQCHIP, &out));
 	CHECK_EQ(out.chip.pic.imr, 0x5a);
 	CHECK_EQ(out.chip.pic.irq_base, 0x20);
+	/* What is set can be got, also what no guest could have set. */
+	in.chip.pic.irq_base = 10;
+	in.chip.pic.elcr_mask = 0;
+	CHECK_OK(ioctl(vm->fd, KVM_SET_IRQCHIP, &in));
+	CHECK_OK(ioctl(vm->fd, KVM_GET_IRQCHIP, &out));
+	CHECK_EQ(out.chip.pic.irq_base, 10);
+	CHECK_EQ(out.chip.pic.elcr_mask, 0);
 	in.chip_id = out.chip_id = KVM_IRQCHIP_IOAPIC;
 	CHECK_OK(ioctl(vm->fd, KVM_GET_IRQCHIP, &in));
 	CHECK_EQ(in.chip.ioapic.base_address, 0xfec00000);
@@ -740,6 +747,9 @@ static void test_translate(void)
 	tr.linear_address = 0x54321;
 	CHECK_OK(ioctl(vcpu->fd, KVM_TRANSLATE, &tr));
 	CHECK_EQ(tr.physical_address, 0x54321);
+	tr.linear_address = ~0ULL; /* more than 32 bits: no address in this mode */
+	CHECK_OK(ioctl(vcpu->fd, KVM_TRANSLATE, &tr));
+	CHECK_EQ(tr.valid, 0);
 }
 
 /* The kvmclock page: version even, time that grows. */

@@ -526,7 +526,11 @@ int svm_translate(struct vcpu *v, struct kvm_translation *t)
 
 	walk_ctx_init(v, &w);
 	idx = srcu_read_lock(&v->vm->mem.srcu);
-	r = gva_to_gpa(&v->vm->mem, &w, t->linear_address, WALK_NO_AD, &gpa, &fault);
+	/* Outside long mode a linear address has 32 bits. */
+	if (!(v->vmcb->save.efer & EFER_LMA) && t->linear_address >> 32)
+		r = -EFAULT;
+	else
+		r = gva_to_gpa(&v->vm->mem, &w, t->linear_address, WALK_NO_AD, &gpa, &fault);
 	srcu_read_unlock(&v->vm->mem.srcu, idx);
 	t->physical_address = r ? ~0ull : gpa;
 	t->valid = !r;
