@@ -464,15 +464,20 @@ static int npt_copy(struct memory *mem, const struct memslot *slot, u64 gfn, uns
 	if (IS_ERR(e))
 		return PTR_ERR(e);
 
-	/* With a dirty log the first write must fault, to be noted. */
-	new = npt_leaf(&h, hva, *level) | NPT_A;
-	if (write)
-		mem_mark_dirty(slot, gfn);
-	if (write || (!slot->dirty && !(slot->flags & KVM_MEM_READONLY) &&
-		      (h.val & HOST_RW) == HOST_RW))
-		new |= NPT_RW | NPT_D;
-
+	/*
+	 * With a dirty log the first write must fault, to be noted. But a page that its owner has
+	 * written counts as dirty when the guest first touches it, as with KVM: that spares the
+	 * second fault.
+	 */
 	old = *e;
+	new = npt_leaf(&h, hva, *level) | NPT_A;
+	if (!(slot->flags & KVM_MEM_READONLY) && (h.val & HOST_RW) == HOST_RW)
+		write |= !slot->dirty || !old;
+	if (write) {
+		mem_mark_dirty(slot, gfn);
+		new |= NPT_RW | NPT_D;
+	}
+
 	if (!old) {
 		WRITE_ONCE(*e, new);
 		/* While an invalidation is under way elsewhere, stay clear of its range. */

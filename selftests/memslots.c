@@ -318,6 +318,38 @@ static void test_dirty_log_huge(void)
 	dirty_rounds(MADV_HUGEPAGE);
 }
 
+/*
+ * A page that its owner has written counts as dirty when the guest first reads it; a page that
+ * nobody has written does not, nor does one that is read again.
+ */
+static void guest_read(u64 arg)
+{
+	for (;;) {
+		for (u64 i = 0; i < arg; i++)
+			(void)*(volatile u8 *)(GPA + i * PAGE);
+		guest_sync(0);
+	}
+}
+
+static void test_dirty_log_read(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	char *p = map_anon(LOG_PAGES * PAGE);
+	u64 bits[LOG_PAGES / 64];
+
+	madvise(p, LOG_PAGES * PAGE, MADV_NOHUGEPAGE);
+	p[0] = 1;
+	CHECK_OK(set_slot(vm, 1, KVM_MEM_LOG_DIRTY_PAGES, GPA, LOG_PAGES * PAGE, (u64)p));
+	vcpu_set_guest(vcpu, guest_read, 64);
+	CHECK_EQ(vcpu_run_guest(vcpu), 0);
+	get_log(vm, 1, bits);
+	CHECK_EQ(bits[0], 1);
+	CHECK_EQ(vcpu_run_guest(vcpu), 0);
+	get_log(vm, 1, bits);
+	CHECK_EQ(bits[0], 0);
+}
+
 /* A log whose buffer can't be written loses nothing. */
 static void test_dirty_log_fault(void)
 {
@@ -512,6 +544,7 @@ static const struct ktap_test tests[] = {
 	{ "readonly", test_readonly, 0 },
 	{ "dirty_log", test_dirty_log, 0 },
 	{ "dirty_log_huge", test_dirty_log_huge, 0 },
+	{ "dirty_log_read", test_dirty_log_read, 0 },
 	{ "dirty_log_fault", test_dirty_log_fault, 0 },
 	{ "dirty_log_tables", test_dirty_log_tables, 0 },
 	{ "backing_small", test_backing_small, 0 },
