@@ -104,6 +104,14 @@ void rcu_unexpedite_gp(void);
 #define compat_eventfd_signal(ctx)	eventfd_signal(ctx)
 #endif
 
+/* 6.4 made a word of 64 flags of kvm_run.hypercall.longmode and its padding. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define compat_set_hypercall_long(run, on)	\
+	((run)->hypercall.longmode = (on), (run)->hypercall.pad = 0)
+#else
+#define compat_set_hypercall_long(run, on)	((run)->hypercall.flags = (on))
+#endif
+
 #endif /* !__ASSEMBLY__ */
 #endif /* __KERNEL__ */
 #endif /* SVM_COMPAT_H */

@@ -58,6 +58,9 @@ static void test_msr_lists(void)
 	check_msr_list(dev, KVM_GET_MSR_FEATURE_INDEX_LIST);
 }
 
+#define MSR_ARCH_CAPABILITIES 0x10a
+#define MSR_PERF_CAPABILITIES 0x345
+
 /* What the list of features names can be read from the device; the first other MSR ends the call. */
 static void test_feature_msrs(void)
 {
@@ -74,6 +77,10 @@ static void test_feature_msrs(void)
 		m.e[i].index = list.index[i];
 	m.head.nmsrs = list.n;
 	CHECK_EQ(ioctl(dev, KVM_GET_MSRS, &m), list.n);
+	m.e[0].index = MSR_ARCH_CAPABILITIES;
+	m.e[1].index = MSR_PERF_CAPABILITIES;
+	m.head.nmsrs = 2;
+	CHECK_EQ(ioctl(dev, KVM_GET_MSRS, &m), 2);
 	m.e[1] = m.e[0];
 	m.e[0].index = 0xdeadbeef;
 	m.head.nmsrs = 2;
@@ -153,6 +160,54 @@ static void test_supported_cpuid(void)
 	CHECK_OK(ioctl(dev, KVM_GET_SUPPORTED_CPUID, &cpuid_buf));
 	CHECK_EQ(cpuid_buf.head.nent, nr);
 	CHECK_ERR(ioctl(dev, KVM_GET_SUPPORTED_CPUID, NULL), EFAULT);
+}
+
+/* RDPID is the guest's with its CPUID bit, whether the processor has it or not. */
+static void guest_rdpid(u64 arg)
+{
+	u64 vec, got = ~0ULL;
+
+	(void)arg;
+	GUEST_TRY(vec, "rdpid %%rax", OUT("=a"(got)), IN("b"(0)));
+	guest_assert_eq(vec, NO_EXCEPTION);
+	guest_assert_eq(got, 0x1234567);
+	got = ~0ULL; /* prefixes without effect, RDI */
+	GUEST_TRY(vec, ".byte 0x41, 0xf3, 0x66, 0x48, 0x0f, 0xc7, 0xff", OUT("+D"(got)),
+		  IN("b"(0)));
+	guest_assert_eq(vec, NO_EXCEPTION);
+	guest_assert_eq(got, 0x1234567);
+	/* With LOCK it is nothing. */
+	GUEST_TRY(vec, ".byte 0xf0, 0xf3, 0x0f, 0xc7, 0xf8", OUT("+a"(got)), IN("b"(0)));
+	guest_assert_eq(vec, 6);
+	guest_done();
+}
+
+static void test_emulated_cpuid(void)
+{
+	struct vm *vm = vm_create_image();
+	struct kvm_cpuid2 *c;
+	struct vcpu *vcpu;
+	int i;
+
+	CHECK_EQ(vm_has_cap(vm, KVM_CAP_EXT_EMUL_CPUID), 1);
+	cpuid_buf.head.nent = 0;
+	CHECK_ERR(ioctl(vm->dev, KVM_GET_EMULATED_CPUID, &cpuid_buf), E2BIG);
+	memset(&cpuid_buf, 0xc0, sizeof(cpuid_buf));
+	cpuid_buf.head.nent = MAX_CPUID;
+	CHECK_OK(ioctl(vm->dev, KVM_GET_EMULATED_CPUID, &cpuid_buf));
+	CHECK(cpuid_buf.head.nent >= 1 && cpuid_buf.head.nent < 8);
+	for (i = 0; cpuid_buf.e[i].function != 7; i++)
+		CHECK(i < (int)cpuid_buf.head.nent);
+	CHECK(cpuid_buf.e[i].ecx & 1 << 22);
+	vcpu = vcpu_create(vm, 0);
+	c = vm_supported_cpuid(vm->dev);
+	for (u32 n = 0; n < c->nent; n++)
+		if (c->entries[n].function == 7 && !c->entries[n].index)
+			c->entries[n].ecx |= 1 << 22;
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_CPUID2, c));
+	vcpu_set_msr(vcpu, 0xc0000103, 0x1234567);
+	vcpu_set_guest(vcpu, guest_rdpid, 0);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
 static void guest_nothing(u64 arg)
@@ -922,6 +977,7 @@ static const struct ktap_test tests[] = {
 	{ "feature_msrs", test_feature_msrs, 0 },
 	{ "msr_counts", test_msr_counts, 0 },
 	{ "supported_cpuid", test_supported_cpuid, 0 },
+	{ "emulated_cpuid", test_emulated_cpuid, 0 },
 	{ "cpuid_after_run", test_cpuid_after_run, 0 },
 	{ "cr4_before_cpuid", test_cr4_before_cpuid, 0 },
 	{ "caps", test_caps, 0 },

@@ -14,21 +14,23 @@
 #include "host.h"
 #include "vm.h"
 
-#define FEATURE_STEAL  5
-#define FEATURE_EOI    6
-#define FEATURE_UNHALT 7
-#define FEATURE_FLUSH  9
-#define FEATURE_IPI    11
-#define FEATURE_POLL   12
-#define FEATURE_YIELD  13
-#define MSR_STEAL      0x4b564d03
-#define MSR_EOI	       0x4b564d04
-#define MSR_POLL       0x4b564d05
-#define HC_POLL_IRQ    1
-#define HC_KICK_CPU    5
-#define HC_SEND_IPI    10
-#define HC_SCHED_YIELD 11
-#define ENOSYS_KVM     1000
+#define FEATURE_STEAL	 5
+#define FEATURE_EOI	 6
+#define FEATURE_UNHALT	 7
+#define FEATURE_FLUSH	 9
+#define FEATURE_IPI	 11
+#define FEATURE_POLL	 12
+#define FEATURE_YIELD	 13
+#define MSR_STEAL	 0x4b564d03
+#define MSR_EOI		 0x4b564d04
+#define MSR_POLL	 0x4b564d05
+#define HC_POLL_IRQ	 1
+#define HC_KICK_CPU	 5
+#define HC_SEND_IPI	 10
+#define HC_SCHED_YIELD	 11
+#define ENOSYS_KVM	 1000
+#define EINVAL_KVM	 22
+#define HC_MAP_GPA_RANGE 12
 #define NR_ALL \
 	(1 << FEATURE_STEAL | 1 << FEATURE_EOI | 1 << FEATURE_UNHALT | 1 << FEATURE_FLUSH | \
 	 1 << FEATURE_IPI | 1 << FEATURE_POLL | 1 << FEATURE_YIELD)
@@ -289,6 +291,49 @@ static void test_hypercall_modes(void)
 	vcpu_get_regs(vcpu, &r);
 	CHECK_EQ(r.rsi, 0);
 	CHECK_EQ(r.rax, (u32)-ENOSYS_KVM);
+}
+
+/* KVM_HC_MAP_GPA_RANGE is userspace's where it asked for it. */
+static void guest_map_range(u64 arg)
+{
+	(void)arg;
+	guest_assert_eq(vmmcall(HC_MAP_GPA_RANGE, 0x1234000, 1, 5, 0), -ENOSYS_KVM);
+	guest_sync(1);
+	guest_assert_eq(vmmcall(HC_MAP_GPA_RANGE, 0x1234000, 2, 5, 0), 0x1111222233334444);
+	guest_assert_eq(vmmcall(HC_MAP_GPA_RANGE, 0x1234001, 2, 5, 0), -EINVAL_KVM);
+	guest_assert_eq(vmmcall(HC_MAP_GPA_RANGE, 0x1234000, 0, 5, 0), -EINVAL_KVM);
+	guest_assert_eq(vmmcall(HC_MAP_GPA_RANGE, 0x1234000, -1ULL, 5, 0), -EINVAL_KVM);
+	guest_done();
+}
+
+static void test_exit_hypercall(void)
+{
+	struct kvm_enable_cap e = { .cap = KVM_CAP_EXIT_HYPERCALL, .args = { 1 << 11 } };
+	struct kvm_run *run;
+	struct kvm_regs r;
+	u64 rip;
+
+	setup(guest_map_range);
+	run = vcpu->run;
+	CHECK_EQ(vm_has_cap(vm, KVM_CAP_EXIT_HYPERCALL), 1 << HC_MAP_GPA_RANGE);
+	CHECK_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &e), EINVAL);
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	e.args[0] = 1 << HC_MAP_GPA_RANGE;
+	CHECK_OK(ioctl(vm->fd, KVM_ENABLE_CAP, &e));
+	vcpu_expect(vcpu, KVM_EXIT_HYPERCALL);
+	CHECK_EQ(run->hypercall.nr, HC_MAP_GPA_RANGE);
+	CHECK_EQ(run->hypercall.args[0], 0x1234000);
+	CHECK_EQ(run->hypercall.args[1], 2);
+	CHECK_EQ(run->hypercall.args[2], 5);
+	CHECK_EQ(*(u64 *)(&run->hypercall.ret + 1), 1); /* KVM_EXIT_HYPERCALL_LONG_MODE */
+	vcpu_get_regs(vcpu, &r);
+	CHECK_EQ(r.rax, HC_MAP_GPA_RANGE);
+	rip = r.rip;
+	run->hypercall.ret = 0x1111222233334444;
+	vcpu_complete(vcpu);
+	vcpu_get_regs(vcpu, &r);
+	CHECK_EQ(r.rip, rip + 3);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
 static volatile u64 ipis[128], nmis[128], ready, sent, stop, eoi_skipped;
@@ -816,6 +861,7 @@ static const struct ktap_test tests[] = {
 	{ "msr_list", test_msr_list, 0 },
 	{ "hypercalls", test_hypercalls, 0 },
 	{ "hypercall_modes", test_hypercall_modes, 0 },
+	{ "exit_hypercall", test_exit_hypercall, 0 },
 	{ "ipi", test_ipi, 60 },
 	{ "kick", test_kick, 60 },
 	{ "yield", test_yield, 60 },

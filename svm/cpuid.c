@@ -194,6 +194,18 @@ int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
 	return l.nr > l.max ? -E2BIG : 0;
 }
 
+/** svm_emulated_cpuid() - KVM_GET_EMULATED_CPUID: RDPID; as svm_supported_cpuid(). */
+int svm_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
+{
+	*nent = 1;
+	*e = (struct kvm_cpuid_entry2) {
+		.function = 7,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.ecx = BIT(22),
+	};
+	return 0;
+}
+
 /* --- a vCPU's CPUID --- */
 
 static const struct kvm_cpuid_entry2 *find(const struct vcpu *v, u32 function, u32 index)
@@ -263,7 +275,7 @@ static u64 cr4_allowed(struct vcpu *v)
 /** cpuid_update() - digest the guest's CPUID into what the rest of svm/ asks for. */
 void cpuid_update(struct vcpu *v)
 {
-	u32 c1 = word(v, 1, 0, 'c'), b7 = word(v, 7, 0, 'b');
+	u32 c1 = word(v, 1, 0, 'c'), b7 = word(v, 7, 0, 'b'), c7 = word(v, 7, 0, 'c');
 	u32 de = word(v, 0x80000001, 0, 'd');
 	u32 b8 = word(v, 0x80000008, 0, 'b');
 	u64 xcr0 = word(v, 0xd, 0, 'a') | (u64)word(v, 0xd, 0, 'd') << 32;
@@ -275,6 +287,8 @@ void cpuid_update(struct vcpu *v)
 	feature(v, c1, 24, GF_TSC_DEADLINE);
 	feature(v, c1, 26, GF_XSAVE);
 	feature(v, b7, 1, GF_TSC_ADJUST);
+	feature(v, c7, 22, GF_RDPID);
+	feature(v, word(v, 7, 0, 'd'), 29, GF_ARCH_CAP);
 	feature(v, de, 11, GF_SCE);
 	feature(v, de, 20, GF_NX);
 	feature(v, de, 25, GF_FFXSR);
@@ -286,7 +300,7 @@ void cpuid_update(struct vcpu *v)
 	feature(v, b8, 24, GF_SSBD);
 	if (boot_cpu_has(X86_FEATURE_RDTSCP)) {
 		feature(v, de, 27, GF_RDTSCP);
-		feature(v, word(v, 7, 0, 'c'), 22, GF_RDTSCP);	/* RDPID reads TSC_AUX too */
+		feature(v, c7, 22, GF_RDTSCP);	/* RDPID reads TSC_AUX too */
 	}
 	v->maxphyaddr = bits >= 32 && bits <= 52 ? bits : 36;
 	v->cr4_reserved = ~cr4_allowed(v);

@@ -35,6 +35,8 @@ enum vcpu_next {
 #define GF_STIBP	BIT(12)
 #define GF_TSC_ADJUST	BIT(13)
 #define GF_MTRR		BIT(14)
+#define GF_ARCH_CAP	BIT(15)
+#define GF_RDPID	BIT(16)
 
 /*
  * Debug registers (APM vol. 2, 13.1.1): bits that read as one, and those that software may write.
@@ -192,6 +194,7 @@ struct crdr_move {
 	u8 len;
 };
 enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m);
+enum vcpu_next insn_rdpid(struct vcpu *v);
 
 /* --- exit.c --- */
 enum vcpu_next vcpu_handle_exit(struct vcpu *v);
@@ -242,6 +245,7 @@ bool cr4_valid(struct vcpu *v, u64 cr4);
 int sync_regs_in(struct vcpu *v);
 void sync_regs_out(struct vcpu *v);
 enum vcpu_next msr_complete(struct vcpu *v);
+enum vcpu_next hypercall_complete(struct vcpu *v);
 bool msr_filter_allows(const struct msr_filter *f, u32 index, u32 op);
 void msr_filter_free(struct msr_filter *f);
 void msr_map_fill(void *map, const struct msr_filter *f);

@@ -155,6 +155,39 @@ enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
 	return next;
 }
 
+/*
+ * Where does the opcode begin? *rex: the prefix right before it, else 0; *lock, *rep: F0 and F3
+ * were among the prefixes.
+ */
+static int skip_prefixes(const u8 *bytes, int n, bool long64, u8 *rex, bool *lock, bool *rep)
+{
+	int i;
+
+	*rex = 0;
+	*lock = false;
+	*rep = false;
+	for (i = 0; i < n; i++) {
+		switch (bytes[i]) {
+		case 0xf0:
+			*lock = true;
+			break;
+		case 0xf3:
+			*rep = true;
+			break;
+		case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
+		case 0x66: case 0x67: case 0xf2:
+			break;
+		default:
+			if (!long64 || (bytes[i] & 0xf0) != 0x40)
+				return i;
+			*rex = bytes[i];
+			continue;
+		}
+		*rex = 0;
+	}
+	return i;
+}
+
 /**
  * insn_crdr() - decode MOV to or from a control or debug register (0F 20..23).
  * @v: the vCPU
@@ -169,34 +202,46 @@ enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
 	bool long64 = cpu_mode(v) == EMUL_LONG64;
 	u64 raw[2];
 	const u8 *bytes = (u8 *)raw;
-	bool lock = false;
-	u8 rex = 0;
+	bool lock, rep;
 	int n, i;
+	u8 rex;
 
 	n = insn_fetch(v, raw);
 	if (n == -EAGAIN)
 		return NEXT_SLEEP;
-	for (i = 0; i < n; i++) {
-		switch (bytes[i]) {
-		case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
-		case 0x66: case 0x67: case 0xf2: case 0xf3:
-			rex = 0;
-			continue;
-		case 0xf0:
-			lock = true;
-			rex = 0;
-			continue;
-		}
-		if (long64 && (bytes[i] & 0xf0) == 0x40) {
-			rex = bytes[i];
-			continue;
-		}
-		break;
-	}
+	i = skip_prefixes(bytes, n, long64, &rex, &lock, &rep);
 	if (n < 0 || i + 3 > n || bytes[i] != 0x0f || bytes[i + 1] != opcode)
 		return NEXT_OUTER;
 	m->cr = ((bytes[i + 2] >> 3) & 7) | (rex & 4 ? 8 : 0) | (lock ? 8 : 0);
 	m->gpr = (bytes[i + 2] & 7) | (rex & 1 ? 8 : 0);
 	m->len = i + 3;
+	return NEXT_GUEST;
+}
+
+/**
+ * insn_rdpid() - RDPID, which processors without it refuse with #UD (KVM_GET_EMULATED_CPUID).
+ * @v: the vCPU
+ *
+ * Return: NEXT_OUTER where it is another instruction or the guest does not have this one.
+ */
+enum vcpu_next insn_rdpid(struct vcpu *v)
+{
+	bool long64 = cpu_mode(v) == EMUL_LONG64, lock, rep;
+	u64 raw[2];
+	const u8 *bytes = (u8 *)raw;
+	int n, i;
+	u8 rex;
+
+	if (!(v->features & GF_RDPID))
+		return NEXT_OUTER;
+	n = insn_fetch(v, raw);
+	if (n == -EAGAIN)
+		return NEXT_SLEEP;
+	i = skip_prefixes(bytes, n, long64, &rex, &lock, &rep);
+	if (lock || !rep || i + 3 > n || bytes[i] != 0x0f || bytes[i + 1] != 0xc7 ||
+	    (bytes[i + 2] & 0xf8) != 0xf8)
+		return NEXT_OUTER;
+	reg_write_sized(v, (bytes[i + 2] & 7) | (rex & 1 ? 8 : 0), v->tsc_aux, long64 ? 8 : 4);
+	insn_advance(v, rip_after(v, i + 3));
 	return NEXT_GUEST;
 }

@@ -115,13 +115,15 @@ enum vcpu_next io_complete(struct vcpu *v)
 	enum io_state state = io->state;
 	u32 val = 0;
 
-	if (state != IO_PORT && state != IO_MSR)
+	if (state != IO_PORT && state != IO_MSR && state != IO_HYPERCALL)
 		return mmio_complete(v);
 	io->state = IO_NONE;
 	if (v->vmcb->save.rip != io->rip)	/* reset or moved by userspace meanwhile */
 		return NEXT_GUEST;
 	if (state == IO_MSR)
 		return msr_complete(v);
+	if (state == IO_HYPERCALL)
+		return hypercall_complete(v);
 	if (io->in) {
 		memcpy(&val, v->pio_data, io->size);
 		reg_write_sized(v, REG_RAX, val, io->size);

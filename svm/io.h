@@ -14,6 +14,7 @@ enum io_state {
 	IO_NONE,
 	IO_PORT,		/* IN or OUT waits for userspace */
 	IO_MSR,			/* RDMSR or WRMSR does */
+	IO_HYPERCALL,		/* VMMCALL does */
 	IO_MOV_READ,		/* a plain MOV waits for MMIO data */
 	IO_EMUL_READ,		/* emulated instruction waits for MMIO data */
 	IO_EMUL_PIO,		/* emulated INS waits for port data */
@@ -30,7 +31,7 @@ struct io_fragment {
 struct vcpu_io {
 	enum io_state state;
 
-	/* IO_PORT, IO_MSR, IO_MOV_READ, and IO_EMUL_PIO's port */
+	/* IO_PORT, IO_MSR, IO_HYPERCALL, IO_MOV_READ, and IO_EMUL_PIO's port */
 	u64 rip, next_rip;	/* the completion is dropped where userspace moved RIP */
 	u16 port;
 	u8 size;

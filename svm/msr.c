@@ -202,7 +202,7 @@ static const u32 msr_list[] = {
 	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
 	MSR_IA32_CR_PAT, MSR_IA32_TSC_DEADLINE, MSR_IA32_MISC_ENABLE, MSR_IA32_SPEC_CTRL,
 	MSR_IA32_MCG_CAP, MSR_IA32_MCG_STATUS, MSR_IA32_MCG_CTL,
-	MSR_MTRRdefType,
+	MSR_MTRRdefType, MSR_IA32_ARCH_CAPABILITIES, MSR_IA32_PERF_CAPABILITIES,
 	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
 	MSR_K7_HWCR, MSR_VM_HSAVE_PA, MSR_AMD64_PATCH_LEVEL,
@@ -210,7 +210,10 @@ static const u32 msr_list[] = {
 	MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN, MSR_KVM_POLL_CONTROL,
 };
 
-static const u32 feature_msr_list[] = { MSR_AMD64_DE_CFG, MSR_AMD64_PATCH_LEVEL };
+static const u32 feature_msr_list[] = {
+	MSR_AMD64_DE_CFG, MSR_AMD64_PATCH_LEVEL, MSR_IA32_ARCH_CAPABILITIES,
+	MSR_IA32_PERF_CAPABILITIES,
+};
 
 /** svm_msr_list() - KVM_GET_MSR_INDEX_LIST. */
 const u32 *svm_msr_list(unsigned int *nr)
@@ -237,6 +240,15 @@ int svm_get_feature_msr(u32 index, u64 *data)
 		return 0;
 	case MSR_AMD64_PATCH_LEVEL:
 		*data = boot_cpu_data.microcode;
+		return 0;
+	case MSR_IA32_ARCH_CAPABILITIES:
+		*data = (boot_cpu_has_bug(X86_BUG_CPU_MELTDOWN) ? 0 : ARCH_CAP_RDCL_NO) |
+			(boot_cpu_has_bug(X86_BUG_SPEC_STORE_BYPASS) ? 0 : ARCH_CAP_SSB_NO) |
+			(boot_cpu_has_bug(X86_BUG_MDS) ? 0 : ARCH_CAP_MDS_NO) |
+			(boot_cpu_has_bug(X86_BUG_TAA) ? 0 : ARCH_CAP_TAA_NO);
+		return 0;
+	case MSR_IA32_PERF_CAPABILITIES:	/* no PMU */
+		*data = 0;
 		return 0;
 	default:
 		return -EINVAL;
@@ -585,6 +597,12 @@ int svm_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 		break;
 	case MSR_AMD64_DE_CFG:
 		return svm_get_feature_msr(index, data);
+	case MSR_IA32_ARCH_CAPABILITIES:
+		if (!host && !(v->features & GF_ARCH_CAP))
+			return -EINVAL;
+		*data = v->arch_capabilities;
+		break;
+	case MSR_IA32_PERF_CAPABILITIES:
 	case MSR_VM_HSAVE_PA:
 		if (!host)
 			return -EINVAL;
@@ -753,6 +771,12 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		svm_get_feature_msr(index, &have);
 		return data & ~have ? -EINVAL : 0;
 	}
+	case MSR_IA32_ARCH_CAPABILITIES:
+		if (!host)
+			return -EINVAL;
+		v->arch_capabilities = data;
+		return 0;
+	case MSR_IA32_PERF_CAPABILITIES:
 	case MSR_VM_HSAVE_PA:
 		return host && !data ? 0 : -EINVAL;
 	case MSR_IA32_DEBUGCTLMSR:	/* no LBR and no BTF for guests */

@@ -9,7 +9,7 @@
 #include <linux/sched.h>
 #include <linux/sched/stat.h>
 
-#include "svm/exit.h"
+#include "svm/io.h"
 
 #define MSR_ENABLE	1ull
 #define STEAL_RESERVED	0x3eull	/* bits 5:1: the area is 64 bytes, aligned */
@@ -280,6 +280,44 @@ static noinline_for_stack long serve(struct vcpu *v, u32 nr, unsigned int width)
 	return 0;
 }
 
+/* KVM_HC_MAP_GPA_RANGE, where userspace serves it. It finds RIP at the instruction. */
+static noinline enum vcpu_next hypercall_to_user(struct vcpu *v, u32 opcode)
+{
+	bool long64 = cpu_mode(v) == EMUL_LONG64;
+	u64 mask = long64 ? ~0ull : ~0u, gpa = v->regs[REG_RBX] & mask;
+	u64 pages = v->regs[REG_RCX] & mask;
+	struct kvm_run *run = v->run;
+	enum vcpu_next next = insn_end(v, opcode, 3, &v->io->next_rip);
+
+	if (next != NEXT_GUEST)
+		return next;
+	run->hypercall.ret = 0;
+	if (!PAGE_ALIGNED(gpa) || !pages || (gpa >> PAGE_SHIFT) + pages <= gpa >> PAGE_SHIFT) {
+		run->hypercall.ret = -KVM_EINVAL;
+		return hypercall_complete(v);
+	}
+	run->exit_reason = KVM_EXIT_HYPERCALL;
+	run->hypercall.nr = KVM_HC_MAP_GPA_RANGE;
+	memset(run->hypercall.args, 0, sizeof(run->hypercall.args));
+	run->hypercall.args[0] = gpa;
+	run->hypercall.args[1] = pages;
+	run->hypercall.args[2] = v->regs[REG_RDX] & mask;
+	compat_set_hypercall_long(run, long64);
+	v->io->state = IO_HYPERCALL;
+	v->io->rip = v->vmcb->save.rip;
+	return NEXT_USER;
+}
+
+/** hypercall_complete() - userspace has answered. */
+enum vcpu_next hypercall_complete(struct vcpu *v)
+{
+	u64 ret = READ_ONCE(v->run->hypercall.ret);
+
+	v->vmcb->save.rax = cpu_mode(v) == EMUL_LONG64 ? ret : (u32)ret;
+	insn_advance(v, v->io->next_rip);
+	return NEXT_GUEST;
+}
+
 /* From CPL>0 none is served (CVE-2009-3290). */
 static __always_inline enum vcpu_next hypercall(struct vcpu *v, u32 opcode)
 {
@@ -291,6 +329,8 @@ static __always_inline enum vcpu_next hypercall(struct vcpu *v, u32 opcode)
 
 	if (unlikely((u32)s->rax == KVM_HC_SCHED_YIELD && !v->can_sleep))
 		return NEXT_SLEEP;
+	if (unlikely(v->vm->hypercall_exits && (u32)s->rax == KVM_HC_MAP_GPA_RANGE && !s->cpl))
+		return hypercall_to_user(v, opcode);
 	next = insn_skip(v, opcode, 3);
 	if (unlikely(next != NEXT_GUEST))
 		return next;
@@ -313,7 +353,7 @@ enum vcpu_next exit_vmmcall(struct vcpu *v)
 
 /**
  * exit_ud_exception() - #UD: VMCALL is what Intel's processors have for VMMCALL, and guests may use
- * either.
+ * either. RDPID is served where the processor lacks it.
  * @v: the vCPU
  */
 enum vcpu_next exit_ud_exception(struct vcpu *v)
@@ -322,7 +362,9 @@ enum vcpu_next exit_ud_exception(struct vcpu *v)
 
 	v->vmcb->control.next_rip = 0;	/* an exception has none */
 	next = hypercall(v, 0xc1010f);
-	if (next == NEXT_OUTER) {	/* other bytes */
+	if (next == NEXT_OUTER)		/* other bytes */
+		next = insn_rdpid(v);
+	if (next == NEXT_OUTER) {
 		raise(v, X86_TRAP_UD);
 		next = NEXT_GUEST;
 	}

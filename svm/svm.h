@@ -3,6 +3,8 @@
 #ifndef SVM_SVM_H
 #define SVM_SVM_H
 
+#include <linux/kvm_para.h>
+
 #include "svm/vcpu.h"
 
 /* --- module life (svm/enable.c) --- */
@@ -63,6 +65,10 @@ int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 void svm_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e);
 /* -E2BIG with *nent needed */
 int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);
+/* KVM_CAP_EXIT_HYPERCALL: what userspace may ask for */
+#define SVM_USER_HYPERCALLS	BIT(KVM_HC_MAP_GPA_RANGE)
+
+int svm_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);
 int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i);
 int svm_nmi(struct vcpu *v);
 int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d);

@@ -226,6 +226,11 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 			return -EINVAL;
 		WRITE_ONCE(vm->msr_exits, arg);
 		return 0;
+	case KVM_CAP_EXIT_HYPERCALL:
+		if (arg & ~(u64)SVM_USER_HYPERCALLS)
+			return -EINVAL;
+		WRITE_ONCE(vm->hypercall_exits, arg);
+		return 0;
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 		return arg == 1 ? 0 : -EINVAL;	/* it is never off */
 	case KVM_CAP_SPLIT_IRQCHIP:

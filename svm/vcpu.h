@@ -144,6 +144,7 @@ struct vcpu {
 	u64 mtrr_deftype, mtrr_var[16], mtrr_fixed[11];
 	u64 hwcr;
 	u64 patch_level;
+	u64 arch_capabilities;
 	u64 kvmclock_msr;		/* MSR_KVM_SYSTEM_TIME_NEW; bit 0: enabled */
 	u64 wall_clock_msr;
 	/* KVM_KVMCLOCK_CTRL was called: tell the guest at the next update */
@@ -214,6 +215,7 @@ struct vm {
 	/* KVM_ENABLE_CAP and KVM_X86_SET_MSR_FILTER, changed with lock held */
 	struct msr_filter __rcu *msr_filter;	/* read under mem.srcu */
 	u32 msr_exits;			/* KVM_MSR_EXIT_REASON_* */
+	u32 hypercall_exits;		/* bits of KVM_HC_* that userspace serves */
 	bool exception_payload, triple_fault_event;
 
 	/* vm/ */

@@ -76,6 +76,7 @@ static const struct capability capabilities[] = {
 	/* vCPU state */
 	{ KVM_CAP_HLT, 1 },
 	{ KVM_CAP_EXT_CPUID, 1 },
+	{ KVM_CAP_EXT_EMUL_CPUID, 1 },
 	{ KVM_CAP_GET_MSR_FEATURES, 1 },
 	{ KVM_CAP_MP_STATE, 1 },
 	{ KVM_CAP_VCPU_EVENTS, 1 },
@@ -91,6 +92,7 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1 },
 	{ KVM_CAP_X86_USER_SPACE_MSR, 1 },
 	{ KVM_CAP_X86_MSR_FILTER, 1 },
+	{ KVM_CAP_EXIT_HYPERCALL, SVM_USER_HYPERCALLS },
 	{ KVM_CAP_VCPU_ATTRIBUTES, 1 },
 	{ KVM_CAP_NESTED_STATE, sizeof(struct kvm_nested_state) },
 	{ KVM_CAP_XSAVE, 1 },

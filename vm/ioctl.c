@@ -85,7 +85,7 @@ static long get_mce_cap_supported(struct call *c)
 	return 0;
 }
 
-static long get_supported_cpuid(struct call *c)
+static long get_cpuid_list(struct call *c, int (*list)(struct kvm_cpuid_entry2 *, unsigned int *))
 {
 	struct kvm_cpuid2 __user *user = c->user;
 	struct kvm_cpuid_entry2 *entries;
@@ -101,12 +101,22 @@ static long get_supported_cpuid(struct call *c)
 	entries = kvcalloc(n, sizeof(*entries), GFP_KERNEL_ACCOUNT);
 	if (!entries)
 		return -ENOMEM;
-	r = svm_supported_cpuid(entries, &n);
+	r = list(entries, &n);
 	if (!r && (copy_to_user(user->entries, entries, n * sizeof(*entries)) ||
 		   put_user(n, &user->nent)))
 		r = -EFAULT;
 	kvfree(entries);
 	return r;
+}
+
+static long get_supported_cpuid(struct call *c)
+{
+	return get_cpuid_list(c, svm_supported_cpuid);
+}
+
+static long get_emulated_cpuid(struct call *c)
+{
+	return get_cpuid_list(c, svm_emulated_cpuid);
 }
 
 /* The true number is told even where the array is too small for it. */
@@ -184,6 +194,7 @@ static const struct ioctl device_ioctls[] = {
 	{ KVM_CREATE_VM, ARG_ZERO, LOCK_NONE, create_vm },
 	{ KVM_GET_VCPU_MMAP_SIZE, ARG_ZERO, LOCK_NONE, get_vcpu_mmap_size },
 	{ KVM_GET_SUPPORTED_CPUID, ARG_RAW, LOCK_NONE, get_supported_cpuid },
+	{ KVM_GET_EMULATED_CPUID, ARG_RAW, LOCK_NONE, get_emulated_cpuid },
 	{ KVM_GET_MSR_INDEX_LIST, ARG_RAW, LOCK_NONE, get_msr_index_list },
 	{ KVM_GET_MSR_FEATURE_INDEX_LIST, ARG_RAW, LOCK_NONE, get_msr_feature_index_list },
 	{ KVM_GET_MSRS, ARG_RAW, LOCK_NONE, get_msrs },
