@@ -621,7 +621,7 @@ static struct steal steal_area __attribute__((aligned(64)));
 static void guest_steal(u64 arg)
 {
 	volatile struct steal *s = &steal_area;
-	u64 end, first;
+	u64 end, first, last;
 
 	(void)arg;
 	wrmsr(MSR_STEAL, (u64)s | 1);
@@ -634,7 +634,10 @@ static void guest_steal(u64 arg)
 	guest_assert(s->version >= 2);
 	guest_assert_eq(s->flags, 0);
 	guest_assert_eq(s->preempted, 0);
-	guest_sync(s->steal - first);
+	last = s->steal;
+	guest_sync(last - first);
+	/* What is stolen in userspace is known as soon as the guest runs on. */
+	guest_sync(s->steal - last);
 	guest_done();
 }
 
@@ -650,17 +653,21 @@ static void *hog(void *arg)
 
 static void test_steal(void)
 {
+	u64 stolen, end;
 	pthread_t t;
-	u64 stolen;
 
 	setup(guest_steal);
 	bind_cpu(0);
 	CHECK_EQ(vcpu_run_guest(vcpu), 1);
 	CHECK(!pthread_create(&t, NULL, hog, NULL));
 	stolen = vcpu_run_guest(vcpu);
+	for (end = now_ms() + 200; now_ms() < end;)
+		;
 	hog_stop = true;
 	pthread_join(t, NULL);
 	CHECKF(stolen > 1000000, "%llu ns", (unsigned long long)stolen);
+	stolen = vcpu_run_guest(vcpu);
+	CHECKF(stolen > 1000000, "%llu ns in userspace", (unsigned long long)stolen);
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 

@@ -171,6 +171,13 @@ out:
 	srcu_read_unlock(&mem->srcu, idx);
 }
 
+/** pv_run_begin() - KVM_RUN, steal time is enabled: what was stolen in userspace counts as well. */
+void pv_run_begin(struct vcpu *v)
+{
+	if (run_delay() != v->steal_seen)
+		set_bit(REQ_STEAL, &v->requests);
+}
+
 /* --- end of interrupt without an exit --- */
 
 /**

@@ -464,6 +464,8 @@ int svm_vcpu_run(struct vcpu *v)
 		v->check_events = true;
 	}
 	v->error = 0;
+	if (unlikely(v->steal_msr & 1))
+		pv_run_begin(v);
 	if (unlikely(v->mp_state == KVM_MP_STATE_UNINITIALIZED ||
 		     v->mp_state == KVM_MP_STATE_INIT_RECEIVED)) {
 		if (READ_ONCE(run->COMPAT_IMMEDIATE_EXIT))
