@@ -90,7 +90,7 @@ void msr_setup_vmcb(struct vcpu *v)
 	vmcb_dirty(v, CLEAN_PERM_MAPS);
 }
 
-#define MISC_ENABLE_FAST_STRING	BIT_ULL(0)
+#define MISC_ENABLE_NO_PMU	(BIT_ULL(11) | BIT_ULL(12))	/* no BTS, no PEBS */
 #define MTRR_CAP		(8 | BIT(8) | BIT(10))	/* 8 variable ranges, fixed ranges, WC */
 #define PAT_RESET		0x0007040600070406ull
 #define MCG_CTL_P		BIT_ULL(8)
@@ -102,11 +102,13 @@ void msr_setup_vmcb(struct vcpu *v)
 /** msr_reset() - values after RESET# (APM vol. 2, 14.1.3). */
 void msr_reset(struct vcpu *v)
 {
-	v->misc_enable = MISC_ENABLE_FAST_STRING;
+	v->misc_enable = MISC_ENABLE_NO_PMU;
 	v->vmcb->save.g_pat = PAT_RESET;
 	v->patch_level = 0x01000065;
 	v->spec_ctrl = 0;
 	v->hwcr = 0;
+	v->de_cfg = 0;
+	svm_get_feature_msr(MSR_IA32_ARCH_CAPABILITIES, &v->arch_capabilities);
 	v->poll_control = 1;
 	v->mtrr_deftype = 0;
 	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
@@ -205,7 +207,7 @@ static const u32 msr_list[] = {
 	MSR_MTRRdefType, MSR_IA32_ARCH_CAPABILITIES, MSR_IA32_PERF_CAPABILITIES,
 	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
-	MSR_K7_HWCR, MSR_VM_HSAVE_PA, MSR_AMD64_PATCH_LEVEL,
+	MSR_K7_HWCR, MSR_VM_HSAVE_PA, MSR_AMD64_PATCH_LEVEL, MSR_AMD64_DE_CFG,
 	MSR_KVM_WALL_CLOCK, MSR_KVM_SYSTEM_TIME, MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW,
 	MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN, MSR_KVM_POLL_CONTROL,
 };
@@ -596,7 +598,8 @@ int svm_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 		*data = v->patch_level;
 		break;
 	case MSR_AMD64_DE_CFG:
-		return svm_get_feature_msr(index, data);
+		*data = v->de_cfg;
+		break;
 	case MSR_IA32_ARCH_CAPABILITIES:
 		if (!host && !(v->features & GF_ARCH_CAP))
 			return -EINVAL;
@@ -698,9 +701,9 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		vmcb_dirty(v, CLEAN_NP);
 		return 0;
 	case MSR_TSC_AUX:
-		if ((!host && !(v->features & GF_RDTSCP)) || data >> 32)
+		if (!host && !(v->features & GF_RDTSCP))
 			return -EINVAL;
-		v->tsc_aux = data;
+		v->tsc_aux = (u32)data;
 		set_bit(REQ_KICK, &v->requests);	/* loaded at the next stay */
 		return 0;
 	case MSR_IA32_TSC_ADJUST:
@@ -715,6 +718,8 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 			return host && !data ? 0 : -EINVAL;
 		return lapic_msr_write(v->apic, index, data);
 	case MSR_IA32_MISC_ENABLE:
+		if (!host && (data ^ v->misc_enable) & MISC_ENABLE_NO_PMU)
+			return -EINVAL;
 		v->misc_enable = data;
 		return 0;
 	case MSR_IA32_SPEC_CTRL:
@@ -769,7 +774,10 @@ int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		u64 have;
 
 		svm_get_feature_msr(index, &have);
-		return data & ~have ? -EINVAL : 0;
+		if (data & ~have)
+			return -EINVAL;
+		v->de_cfg = data;
+		return 0;
 	}
 	case MSR_IA32_ARCH_CAPABILITIES:
 		if (!host)

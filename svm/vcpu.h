@@ -143,7 +143,7 @@ struct vcpu {
 	u64 mce_banks[32 * 4];
 	u64 mtrr_deftype, mtrr_var[16], mtrr_fixed[11];
 	u64 hwcr;
-	u64 patch_level;
+	u64 patch_level, de_cfg;
 	u64 arch_capabilities;
 	u64 kvmclock_msr;		/* MSR_KVM_SYSTEM_TIME_NEW; bit 0: enabled */
 	u64 wall_clock_msr;
