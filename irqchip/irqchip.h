@@ -15,7 +15,7 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
-#define IRQCHIP_MAX_VCPUS	256
+#define IRQCHIP_MAX_VCPUS	1024
 #define IRQCHIP_NR_GSIS		24	/* IOAPIC pins; GSI routing may go up to IRQCHIP_MAX_GSI */
 #define IRQCHIP_MAX_GSI		4096
 

@@ -568,6 +568,7 @@ static void test_bus_cycle(void)
 		CHECK_ERR(set_bus(vm, ~0ULL), EINVAL);
 		if (i)
 			CHECK_OK(set_bus(vm, cycles[i]));
+		CHECK_EQ(vm_has_cap(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS), (int)cycles[i]);
 		vcpu = vcpu_create(vm, 0);
 		CHECK_ERR(set_bus(vm, 1), EINVAL);
 		khz = ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);

@@ -343,12 +343,13 @@ enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa)
 
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	run->internal.suberror = KVM_INTERNAL_ERROR_DELIVERY_EV;
-	run->internal.ndata = 4;
+	run->internal.ndata = 5;
 	run->internal.data[0] = v->exception.injected ? v->exception.vector :
 				v->nmi_injected ? X86_TRAP_NMI : v->irq_vector;
 	run->internal.data[1] = c->exit_code;
 	run->internal.data[2] = c->exit_info_1;
 	run->internal.data[3] = gpa;
+	run->internal.data[4] = v->cpu;
 	return NEXT_USER;
 }
 

@@ -118,7 +118,7 @@ static const struct capability capabilities[] = {
 	/* interrupts */
 	{ KVM_CAP_IRQCHIP, 1 },
 	{ KVM_CAP_SPLIT_IRQCHIP, 1 },
-	{ KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1 },	/* what it is unless set */
+	{ KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1 },	/* a VM's: what it has */
 	{ KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS |
 	  KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK },
 	{ KVM_CAP_IRQ_ROUTING, IRQCHIP_MAX_GSI },
@@ -133,7 +133,7 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_IOEVENTFD_ANY_LENGTH, 1 },
 };
 
-/** cap_check() - KVM_CHECK_EXTENSION, the same on the device and on VMs. */
+/** cap_check() - KVM_CHECK_EXTENSION on the device, and nearly all of it on VMs. */
 int cap_check(unsigned long cap)
 {
 	unsigned int i;

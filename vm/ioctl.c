@@ -66,6 +66,8 @@ static long get_api_version(struct call *c)
 
 static long check_extension(struct call *c)
 {
+	if (c->vm && c->arg == KVM_CAP_X86_APIC_BUS_CYCLES_NS)
+		return READ_ONCE(c->vm->irqchip.bus_cycle_ns);
 	return cap_check(c->arg);
 }
 

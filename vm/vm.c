@@ -16,7 +16,7 @@ static void machine_free(struct machine *m)
 {
 	coalesced_release(m);
 	mutex_destroy(&m->vm.lock);
-	kfree(m);
+	kvfree(m);
 }
 
 static void vm_destroy(struct kref *ref)
@@ -68,7 +68,7 @@ static struct vm *vm_create(void)
 	struct machine *m;
 	int r;
 
-	m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+	m = kvzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
 	if (!m)
 		return ERR_PTR(-ENOMEM);
 	m->pid = task_pid_nr(current);
