@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * bench [DEVICE]: instructions per exit, by RDTSC under QEMU's -icount, where
+ * bench [DEVICE | --scale DEVICE]: instructions per exit, by RDTSC under QEMU's -icount, where
  * the time-stamp counter counts retired instructions. Prints "name value" lines.
  *
  * The guest times its own loops, so the way through KVM_RUN and this client is
@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -333,6 +334,74 @@ static void bench_ipi(void)
 	vm_destroy(vm);
 }
 
+/* --- many vCPUs and VMs share the CPU: what does one CPUID exit cost then? --- */
+
+#define SCALE_ROUNDS 40000
+
+static pthread_barrier_t scale_start;
+
+static void guest_scale(u64 arg)
+{
+	guest_sync(0);
+	while (arg--) {
+		u32 a = 0, c = 0;
+
+		asm volatile("cpuid" : "+a"(a), "+c"(c) : : "rbx", "rdx");
+	}
+	guest_done();
+}
+
+static void *scale_vcpu(void *arg)
+{
+	if (vcpu_run_guest(arg))
+		die("no first exit");
+	pthread_barrier_wait(&scale_start);
+	run_to_done(arg);
+	return NULL;
+}
+
+static void bench_scale(int vms, int vcpus)
+{
+	struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	int n = 0, i, k, total = vms * vcpus;
+	pthread_t *thread = calloc(total, sizeof(*thread));
+	struct vm *vm;
+	char name[32];
+	u64 start;
+
+	if (!child())
+		return;
+	pthread_barrier_init(&scale_start, NULL, total + 1);
+	for (i = 0; i < vms; i++) {
+		vm = vm_create_image();
+		vm_irqchip(vm);
+		for (k = 0; k < vcpus; k++) {
+			struct vcpu *vcpu = vcpu_create(vm, k);
+
+			vcpu_set_guest(vcpu, guest_scale, SCALE_ROUNDS);
+			CHECK_OK(ioctl(vcpu->fd, KVM_SET_MP_STATE, &mp));
+			pthread_create(&thread[n++], NULL, scale_vcpu, vcpu);
+		}
+	}
+	usleep(100000); /* all wait at the barrier */
+	start = rdtsc();
+	pthread_barrier_wait(&scale_start);
+	for (i = 0; i < total; i++)
+		pthread_join(thread[i], NULL);
+	snprintf(name, sizeof(name), "cpuid_%dx%d_vcpus", vms, vcpus);
+	print(name, (rdtsc() - start) / ((u64)total * SCALE_ROUNDS));
+	exit(0);
+}
+
+static void scale(void)
+{
+	static const int pairs[][2] = { { 1, 1 }, { 1, 2 }, { 1, 4 },  { 1, 8 },
+					{ 4, 1 }, { 8, 1 }, { 16, 1 }, { 32, 1 } };
+
+	for (unsigned int i = 0; i < ARRAY_LEN(pairs); i++)
+		bench_scale(pairs[i][0], pairs[i][1]);
+}
+
 /* First touch of memory that the host has already. */
 static void guest_touch(u64 stride)
 {
@@ -400,13 +469,21 @@ static void bench_vm(void)
 
 int main(int argc, char **argv)
 {
+	bool scaling = argc > 1 && !strcmp(argv[1], "--scale");
+
+	argv += scaling;
+	argc -= scaling;
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-		fprintf(stderr, "usage: bench [DEVICE]\n");
+		fprintf(stderr, "usage: bench [--scale] [DEVICE]\n");
 		return 2;
 	}
 	if (argc == 2)
 		setenv("SVM_DEV", argv[1], 1);
 	alarm(300);
+	if (scaling) {
+		scale();
+		return failures ? 1 : 0;
+	}
 	bench_guest("cpuid", guest_cpuid);
 	bench_guest("rdmsr_apicbase", guest_rdmsr);
 	bench_guest("wrmsr_tsc_adjust", guest_wrmsr);

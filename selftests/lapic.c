@@ -5,7 +5,9 @@
  */
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -513,6 +515,80 @@ static void test_hlt_timer(void)
 	run_checks(guest_hlt_timer, 0);
 }
 
+/*
+ * Halt polling: short waits are looked out for, which spares sleeps; over long ones the thread
+ * sleeps, and takes no more of the CPU than with polling off.
+ */
+static void guest_naps(u64 arg)
+{
+	u64 i, n = arg >> 32;
+
+	enable();
+	apic_write(REG_TDCR, 0xb);
+	apic_write(REG_LVTT, 0x40);
+	for (i = 1; i <= n; i++) {
+		cli();
+		apic_write(REG_TMICT, (u32)arg);
+		while (fired[0x40] < i) {
+			sti_hlt();
+			cli();
+		}
+	}
+	guest_done();
+}
+
+struct naps {
+	long sleeps;
+	u64 cpu_us;
+};
+
+static void set_halt_poll(const char *ns)
+{
+	FILE *f = fopen("/sys/module/svm/parameters/halt_poll_ns", "w");
+
+	CHECK(f);
+	CHECK(fputs(ns, f) >= 0);
+	CHECK_OK(fclose(f));
+}
+
+static struct naps take_naps(const char *poll, u64 n, u32 ns)
+{
+	struct vm *vm = create(1);
+	struct rusage before, after;
+	struct naps result;
+
+	set_halt_poll(poll);
+	vcpu_set_guest(vm->vcpus[0], guest_naps, n << 32 | ns);
+	getrusage(RUSAGE_THREAD, &before);
+	CHECK_EQ(vcpu_run_guest(vm->vcpus[0]), GUEST_DONE);
+	getrusage(RUSAGE_THREAD, &after);
+	vm_destroy(vm);
+	result.sleeps = after.ru_nvcsw - before.ru_nvcsw;
+	result.cpu_us = (after.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_utime.tv_sec -
+			 before.ru_stime.tv_sec) *
+				1000000 +
+			after.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_utime.tv_usec -
+			before.ru_stime.tv_usec;
+	printf("# poll %s ns, %llu naps of %u ns: %ld sleeps, %llu us of CPU\n", poll,
+	       (unsigned long long)n, ns, result.sleeps, (unsigned long long)result.cpu_us);
+	return result;
+}
+
+static void test_halt_poll(void)
+{
+	struct naps off, on;
+
+	if (vm_is_kvm())
+		ktap_skip("a parameter of the module's");
+	off = take_naps("0", 500, 40000);
+	on = take_naps("200000", 500, 40000);
+	CHECK(on.sleeps < off.sleeps);
+	off = take_naps("0", 200, 5000000);
+	on = take_naps("200000", 200, 5000000);
+	CHECK(on.sleeps >= 200);
+	CHECK(on.cpu_us < off.cpu_us * 3 / 2 + 10000);
+}
+
 /* KVM_CAP_X86_APIC_BUS_CYCLES_NS: counts of the timer over a time by the TSC, taken between two looks at it. */
 static volatile u64 bus_count, bus_least, bus_most;
 
@@ -954,15 +1030,25 @@ static void test_msi_storm(void)
 }
 
 static const struct ktap_test tests[] = {
-	{ "registers", test_registers, 0 },	{ "all_offsets", test_all_offsets, 0 },
-	{ "x2apic", test_x2apic, 0 },		{ "base", test_base, 0 },
-	{ "priorities", test_priorities, 0 },	{ "esr", test_esr, 0 },
-	{ "one_shot", test_one_shot, 0 },	{ "periodic", test_periodic, 0 },
-	{ "divider", test_divider, 0 },		{ "deadline", test_deadline, 0 },
-	{ "bus_cycle", test_bus_cycle, 0 },	{ "hlt_timer", test_hlt_timer, 0 },
-	{ "init_sipi", test_init_sipi, 0 },	{ "ipi_flat", test_ipi_flat, 0 },
-	{ "ipi_cluster", test_ipi_cluster, 0 }, { "ipi_nmi", test_ipi_nmi, 0 },
-	{ "x2apic_ipi", test_x2apic_ipi, 0 },	{ "msi", test_msi, 0 },
+	{ "registers", test_registers, 0 },
+	{ "all_offsets", test_all_offsets, 0 },
+	{ "x2apic", test_x2apic, 0 },
+	{ "base", test_base, 0 },
+	{ "priorities", test_priorities, 0 },
+	{ "esr", test_esr, 0 },
+	{ "one_shot", test_one_shot, 0 },
+	{ "periodic", test_periodic, 0 },
+	{ "divider", test_divider, 0 },
+	{ "deadline", test_deadline, 0 },
+	{ "bus_cycle", test_bus_cycle, 0 },
+	{ "hlt_timer", test_hlt_timer, 0 },
+	{ "halt_poll", test_halt_poll, 0 },
+	{ "init_sipi", test_init_sipi, 0 },
+	{ "ipi_flat", test_ipi_flat, 0 },
+	{ "ipi_cluster", test_ipi_cluster, 0 },
+	{ "ipi_nmi", test_ipi_nmi, 0 },
+	{ "x2apic_ipi", test_x2apic_ipi, 0 },
+	{ "msi", test_msi, 0 },
 	{ "msi_storm", test_msi_storm, 0 },
 };
 

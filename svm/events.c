@@ -202,10 +202,26 @@ static bool shadow(const struct vcpu *v)
 	return v->vmcb->control.int_state & INT_STATE_SHADOW;
 }
 
+static void window_close(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+
+	if (!(c->intercept_misc1 & INTERCEPT_VINTR))
+		return;
+	c->int_ctl &= ~WINDOW_BITS;
+	c->intercept_misc1 &= ~INTERCEPT_VINTR;
+	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
+}
+
 static void window_open(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
 
+	/* QEMU 7.2 would open it at once, in the shadow; but HLT will exit, see keep_shadow(). */
+	if (svm_caps.nested && shadow(v) && v->vmcb->save.rip == v->shadow_hlt) {
+		window_close(v);
+		return;
+	}
 	if (c->intercept_misc1 & INTERCEPT_VINTR)
 		return;
 	/*
@@ -215,17 +231,6 @@ static void window_open(struct vcpu *v)
 	c->int_ctl = (c->int_ctl & ~WINDOW_BITS) | WINDOW_BITS;
 	c->int_vector = 0;
 	c->intercept_misc1 |= INTERCEPT_VINTR;
-	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
-}
-
-static void window_close(struct vcpu *v)
-{
-	struct vmcb_control *c = &v->vmcb->control;
-
-	if (!(c->intercept_misc1 & INTERCEPT_VINTR))
-		return;
-	c->int_ctl &= ~WINDOW_BITS;
-	c->intercept_misc1 &= ~INTERCEPT_VINTR;
 	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
 }
 

@@ -39,9 +39,29 @@ static enum vcpu_next exit_ac(struct vcpu *v)
 
 /* --- physical events --- */
 
+/*
+ * QEMU 7.2 does not load the shadow that the VMCB has (Documentation/errata.rst): after a second
+ * interrupt it would be gone, and a virtual interrupt between STI and HLT leave the guest asleep.
+ * So a shadow seen before a HLT stands until that exits.
+ */
+static void keep_shadow(struct vcpu *v)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+	u64 rip = v->vmcb->save.rip, bytes[2];
+
+	if (c->int_state & INT_STATE_SHADOW)
+		v->shadow_hlt = insn_fetch(v, bytes) > 0 && (u8)bytes[0] == 0xf4 ? rip : ~0ull;
+	if (rip == v->shadow_hlt) {
+		c->int_state |= INT_STATE_SHADOW;
+		v->check_events = true;	/* see window_open() */
+	}
+}
+
 /* STGI has let the host take it. Where the FPU bracket holds softirqs off, give way to them. */
 static enum vcpu_next exit_intr(struct vcpu *v)
 {
+	if (svm_caps.nested)
+		keep_shadow(v);
 	compat_rcu_quiescent();
 	return local_softirq_pending() ? NEXT_OUTER : NEXT_GUEST;
 }

@@ -194,6 +194,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 	v->nmi_iret = false;
 	v->nmi_step = false;
 	v->irq_injected = false;
+	v->shadow_hlt = ~0ull;
 	v->check_events = true;
 	set_bit(REQ_TLB_FLUSH, &v->requests);
 }

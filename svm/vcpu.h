@@ -119,6 +119,7 @@ struct vcpu {
 	/* split irqchip: userspace's PIC wants extint_vector delivered */
 	bool extint;
 	u8 extint_vector;
+	u64 shadow_hlt;			/* nested: address of a HLT in an interrupt shadow */
 	bool eoi_exit;			/* split irqchip: KVM_EXIT_IOAPIC_EOI is due */
 	bool nmi_iret;			/* the IRET of the NMI handler was reached, at ... */
 	u64 iret_rip;
