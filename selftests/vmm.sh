@@ -60,7 +60,7 @@ count)	# A window of memory is changed and summed up all the time.
 again)	n=$(dd if=/dev/vda bs=1 count=2 2>/dev/null | tr -dc 0-9)
 	n=$((n + 1))
 	echo "GUEST life=$n"
-	printf '%02d' $n | dd of=/dev/vda bs=512 conv=sync,notrunc 2>/dev/null
+	printf '%2d' $n | dd of=/dev/vda bs=512 conv=sync,notrunc 2>/dev/null
 	sync
 	[ $n -ge 20 ] || reboot -f
 	;;
