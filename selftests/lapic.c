@@ -15,6 +15,7 @@
 
 #define REG_ID	    0x20
 #define REG_VERSION 0x30
+#define REG_LVR	    0x30
 #define REG_TPR	    0x80
 #define REG_PPR	    0xa0
 #define REG_EOI	    0xb0
@@ -928,7 +929,7 @@ static void test_x2apic_ipi(void)
 /* The APIC base moves, and disabled means gone. */
 static void guest_base(u64 arg)
 {
-	u32 r[4];
+	u32 r[4], lvr = apic_read(REG_LVR);
 
 	(void)arg;
 	cpuid(1, 0, r);
@@ -936,9 +937,29 @@ static void guest_base(u64 arg)
 	wrmsr(MSR_APICBASE, 0xfee00100); /* off */
 	cpuid(1, 0, r);
 	guest_assert(!(r[3] & 1 << 9));
+	/* Its page is a hole then. The TPR is the processor's, and stays. */
+	guest_assert_eq(apic_read(REG_LVR), ~0U);
+	write_cr8(5);
+	apic_write(REG_TPR, 0x20);
+	guest_assert_eq(apic_read(REG_TPR), ~0U);
+	guest_assert_eq(read_cr8(), 5);
 	wrmsr(MSR_APICBASE, 0xfee00900);
 	cpuid(1, 0, r);
 	guest_assert(r[3] & 1 << 9);
+	guest_assert(apic_read(REG_LVR) != ~0U);
+	write_cr8(0);
+	/* The same in x2APIC mode. */
+	wrmsr(MSR_APICBASE, 0xfee00d00);
+	guest_assert_eq(apic_read(REG_LVR), ~0U);
+	apic_write(REG_TPR, 0x20);
+	guest_assert_eq(rdmsr(0x808), 0);
+	wrmsr(MSR_APICBASE, 0xfee00100);
+	/* Elsewhere. */
+	wrmsr(MSR_APICBASE, 0xfed40900);
+	guest_assert_eq(*(volatile u32 *)(0xfed40000 + REG_LVR), lvr);
+	guest_assert_eq(guest_try_wrmsr(MSR_APICBASE, 0xfed40901), 13);
+	guest_assert_eq(guest_try_wrmsr(MSR_APICBASE, 0xfed40900 | 1ULL << 52), 13);
+	guest_assert_eq(rdmsr(MSR_APICBASE), 0xfed40900);
 	guest_done();
 }
 

@@ -19,26 +19,36 @@
 
 /* --- devices --- */
 
+static bool lapic_page(struct vcpu *v, u64 gpa)
+{
+	return v->apic && !((READ_ONCE(v->apic->base) ^ gpa) & PAGE_MASK);
+}
+
+static bool lapic_answers(struct vcpu *v)
+{
+	return (READ_ONCE(v->apic->base) & MSR_IA32_APICBASE_ENABLE) && !lapic_x2apic(v->apic);
+}
+
 static bool lapic_claims(struct vcpu *v, u64 gpa)
 {
-	u64 base;
-
-	if (!v->apic)
-		return false;
-	base = READ_ONCE(v->apic->base);
-	return (base & MSR_IA32_APICBASE_ENABLE) && !lapic_x2apic(v->apic) &&
-	       (gpa & PAGE_MASK) == (base & PAGE_MASK);
+	return lapic_page(v, gpa) && lapic_answers(v);
 }
 
 /*
  * APIC registers are 32 bits wide on 16-byte boundaries (APM vol. 2, 16.3.2); narrower and
- * unaligned reads see the bytes that are there, other accesses none.
+ * unaligned reads see the bytes that are there, other accesses none. The page of an APIC that is
+ * off or in x2APIC mode is a hole, unless memory lies there: what a VMM has behind it, like a
+ * window for MSIs, is not the guest's CPU's to reach.
  */
 static bool device_read(struct vcpu *v, u64 gpa, void *data, unsigned int len)
 {
-	if (lapic_claims(v, gpa)) {
+	if (lapic_page(v, gpa)) {
 		u32 offset = gpa & ~PAGE_MASK, val;
 
+		if (!lapic_answers(v)) {
+			memset(data, 0xff, len);
+			return true;
+		}
 		memset(data, 0, len);
 		if ((offset & 15) + len <= 4) {
 			val = lapic_mmio_read(v->apic, offset & ~15) >> (8 * (offset & 3));
@@ -52,10 +62,10 @@ static bool device_read(struct vcpu *v, u64 gpa, void *data, unsigned int len)
 
 static bool device_write(struct vcpu *v, u64 gpa, const void *data, unsigned int len)
 {
-	if (lapic_claims(v, gpa)) {
+	if (lapic_page(v, gpa)) {
 		u32 offset = gpa & ~PAGE_MASK, val;
 
-		if (len == 4 && !(offset & 15)) {
+		if (len == 4 && !(offset & 15) && lapic_answers(v)) {
 			memcpy(&val, data, 4);
 			lapic_mmio_write(v->apic, offset, val);
 			v->check_events = true;
