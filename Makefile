@@ -23,7 +23,7 @@ kdir = $(KDIR)
 name = $(release)
 else ifneq ($(filter 7.x debug,$(KERNEL)),)
 kdir = $(shell scripts/kernel-image $(KERNEL))/build
-name = $(KERNEL)
+name = $(KERNEL)$(if $(GCOV),-gcov)
 else
 kdir = /usr/src/linux-headers-$(shell . scripts/common.sh; kernel_abi $(KERNEL))
 name = $(KERNEL)
@@ -57,6 +57,15 @@ modules-all: | deps-build
 test: modules-all tool tests
 	@scripts/deps run vmm $(KERNELS)
 	@scripts/run-tests $(KERNELS:%=--kernel %) $(TESTS)
+
+# Which lines of the module run; COVERAGE names the programs.
+COVERAGE ?= modes exits worldswitch events intercepts msr io state abi lapic irqchip notify vmapi debug \
+	syncregs msrfilter pv vcpuapi lifetime badinput faults notifier memslots memaccess memchange \
+	fuzz_guest fuzz_ioctl
+coverage: tests
+	+@$(MAKE) module KDIR= KERNEL=debug GCOV=y
+	@scripts/deps run
+	@scripts/coverage $(COVERAGE)
 
 # TEST_SEED chooses where they begin.
 fuzz: module tests
@@ -108,6 +117,7 @@ help:
 	@echo 'make demo     boot a stock Debian kernel in a guest, here or nested in QEMU'
 	@echo 'make test     the whole suite, nested in QEMU (TESTS="name..." for some of it)'
 	@echo 'make fuzz     random guests and random calls, SECONDS=$(SECONDS) of each'
+	@echo 'make coverage which lines of the module the tests reach (builds the debug kernel, takes 20 minutes)'
 	@echo 'make check    sparse, W=1, checkpatch, clang-format, shellcheck'
 	@echo 'make bench    instructions per exit, beside those of kvm_amd; L1_PARAMETERS=mitigations=off'
 	@echo 'make format   clang-format the userspace code'
@@ -120,5 +130,5 @@ help:
 	@echo 'DEBUG_KERNEL=1   `make test` on a kernel with KASAN, lockdep and kmemleak as well'
 	@echo 'PREFIX, DESTDIR, GROUP   of `make install` ($(PREFIX), none, $(GROUP))'
 
-.PHONY: all module tool tests deps-build modules-all test fuzz demo bench check format install \
+.PHONY: all module tool tests deps-build modules-all test coverage fuzz demo bench check format install \
 	uninstall clean help
