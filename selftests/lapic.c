@@ -543,22 +543,16 @@ struct naps {
 	u64 cpu_us;
 };
 
-static void set_halt_poll(const char *ns)
+/* Naps of a guest, with an argument for one capability of its VM's. */
+static struct naps take_naps(u32 cap, u64 cap_arg, u64 n, u32 ns)
 {
-	FILE *f = fopen("/sys/module/svm/parameters/halt_poll_ns", "w");
-
-	CHECK(f);
-	CHECK(fputs(ns, f) >= 0);
-	CHECK_OK(fclose(f));
-}
-
-static struct naps take_naps(const char *poll, u64 n, u32 ns)
-{
-	struct vm *vm = create(1);
+	struct kvm_enable_cap enable_cap = { .cap = cap, .args = { cap_arg } };
 	struct rusage before, after;
+	struct vm *vm = create(0);
 	struct naps result;
 
-	set_halt_poll(poll);
+	CHECK_OK(ioctl(vm->fd, KVM_ENABLE_CAP, &enable_cap));
+	vcpu_create(vm, 0);
 	vcpu_set_guest(vm->vcpus[0], guest_naps, n << 32 | ns);
 	getrusage(RUSAGE_THREAD, &before);
 	CHECK_EQ(vcpu_run_guest(vm->vcpus[0]), GUEST_DONE);
@@ -570,26 +564,56 @@ static struct naps take_naps(const char *poll, u64 n, u32 ns)
 				1000000 +
 			after.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_utime.tv_usec -
 			before.ru_stime.tv_usec;
-	printf("# poll %s ns, %llu naps of %u ns: %ld sleeps, %llu us of CPU\n", poll,
-	       (unsigned long long)n, ns, result.sleeps, (unsigned long long)result.cpu_us);
+	printf("# capability %u, %llu: %llu naps of %u ns: %ld sleeps, %llu us of CPU\n", cap,
+	       (unsigned long long)cap_arg, (unsigned long long)n, ns, result.sleeps,
+	       (unsigned long long)result.cpu_us);
 	return result;
 }
 
 static void test_halt_poll(void)
 {
+	struct kvm_enable_cap bad = { .cap = KVM_CAP_HALT_POLL, .args = { 1ULL << 32 } };
+	struct vm *vm = vm_create();
 	struct naps off, on;
 
-	if (vm_is_kvm())
-		ktap_skip("a parameter of the module's");
+	CHECK_EQ(vm_has_cap(vm, KVM_CAP_HALT_POLL), 1);
+	CHECK_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &bad), EINVAL);
+	bad.args[0] = 0;
+	bad.flags = 1;
+	CHECK_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &bad), EINVAL);
+	vm_destroy(vm);
 	/* 2 ms: long enough that a slow host is at its HLT before the timer is. */
-	off = take_naps("0", 200, 2000000);
-	on = take_naps("20000000", 200, 2000000);
+	off = take_naps(KVM_CAP_HALT_POLL, 0, 200, 2000000);
+	on = take_naps(KVM_CAP_HALT_POLL, 20000000, 200, 2000000);
 	CHECK(off.sleeps > 150);
 	CHECK(on.sleeps < off.sleeps / 2);
-	off = take_naps("0", 200, 5000000);
-	on = take_naps("200000", 200, 5000000);
+	off = take_naps(KVM_CAP_HALT_POLL, 0, 200, 5000000);
+	on = take_naps(KVM_CAP_HALT_POLL, 200000, 200, 5000000);
 	CHECK(on.sleeps > 150);
 	CHECK(on.cpu_us < off.cpu_us * 2 + 50000);
+}
+
+/* KVM_CAP_X86_DISABLE_EXITS: a guest halts by itself, and its interrupts wake it. */
+static void test_disable_exits(void)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_DISABLE_EXITS };
+	struct vm *vm = vm_create();
+	int all = vm_has_cap(vm, cap.cap);
+	struct naps naps;
+
+	if (!(all & KVM_X86_DISABLE_EXITS_HLT))
+		ktap_skip("HLT cannot be left to the guest");
+	cap.args[0] = 1ULL << 40;
+	CHECK_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.args[0] = all;
+	cap.flags = 1;
+	CHECK_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	cap.flags = 0;
+	vcpu_create(vm, 0);
+	CHECK_ERR(ioctl(vm->fd, KVM_ENABLE_CAP, &cap), EINVAL);
+	vm_destroy(vm);
+	naps = take_naps(KVM_CAP_X86_DISABLE_EXITS, KVM_X86_DISABLE_EXITS_HLT, 200, 2000000);
+	CHECK(naps.sleeps < 50);
 }
 
 /* KVM_CAP_X86_APIC_BUS_CYCLES_NS: counts of the timer over a time by the TSC, taken between two looks at it. */
@@ -1065,6 +1089,7 @@ static const struct ktap_test tests[] = {
 	{ "deadline", test_deadline, 0 },
 	{ "bus_cycle", test_bus_cycle, 0 },
 	{ "hlt_timer", test_hlt_timer, 0 },
+	{ "disable_exits", test_disable_exits, 60 },
 	{ "halt_poll", test_halt_poll, 0 },
 	{ "init_sipi", test_init_sipi, 0 },
 	{ "ipi_flat", test_ipi_flat, 0 },

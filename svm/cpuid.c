@@ -379,6 +379,9 @@ int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 		/* VMMs offer these without asking whether there is an APIC to serve them. */
 		if (e[i].function == KVM_CPUID_FEATURES && !v->apic)
 			e[i].eax &= ~PV_NEEDS_APIC;
+		/* Who halts by himself is not to be kicked. */
+		if (e[i].function == KVM_CPUID_FEATURES && v->vm->hlt_in_guest)
+			e[i].eax &= ~BIT(KVM_FEATURE_PV_UNHALT);
 		if (v->last_cpu >= 0 && !same_entry(v, e[i], v->cpuid[i]))
 			return -EINVAL;
 		if (e[i].function == 0x80000008 && virt != 48 && virt != 57 && virt != 0)

@@ -281,6 +281,11 @@ static bool must_wake(struct vcpu *v)
 	return v->apic && READ_ONCE(v->apic->events);	/* before its SIPI it serves no requests */
 }
 
+static unsigned int poll_limit(struct vcpu *v)
+{
+	return READ_ONCE(v->vm->has_halt_poll) ? READ_ONCE(v->vm->halt_poll_ns) : halt_poll_ns;
+}
+
 /*
  * Sleeps until something is pending for the vCPU, or a signal. A vCPU whose last sleeps were short
  * looks out for a while first, where no other task wants the CPU: that saves the way through the
@@ -290,6 +295,7 @@ static bool must_wake(struct vcpu *v)
 static void block(struct vcpu *v)
 {
 	u64 start = ktime_get_ns(), now = start;
+	unsigned int limit = poll_limit(v);
 
 	while (now - start < v->poll_ns && !need_resched() && single_task_running()) {
 		if (must_wake(v))
@@ -308,8 +314,8 @@ static void block(struct vcpu *v)
 		schedule();
 	}
 	finish_rcuwait(&v->wait);
-	if (ktime_get_ns() - start < halt_poll_ns && v->poll_control)
-		v->poll_ns = min(max(2 * v->poll_ns, POLL_FIRST_NS), halt_poll_ns);
+	if (ktime_get_ns() - start < limit && v->poll_control)
+		v->poll_ns = min(max(2 * v->poll_ns, POLL_FIRST_NS), limit);
 	else
 		v->poll_ns = 0;
 }

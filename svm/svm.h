@@ -67,6 +67,8 @@ void svm_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e);
 int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);
 /* KVM_CAP_EXIT_HYPERCALL: what userspace may ask for */
 #define SVM_USER_HYPERCALLS	BIT(KVM_HC_MAP_GPA_RANGE)
+/* PAUSE is never intercepted. */
+#define SVM_DISABLED_EXITS	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE)
 
 int svm_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);
 int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i);

@@ -152,6 +152,8 @@ static void reset_intercepts(struct vcpu *v)
 			     INTERCEPT_MWAIT | INTERCEPT_XSETBV | INTERCEPT_RDPRU;
 	c->intercept_misc3 = INTERCEPT_INVLPGB_ALL | INTERCEPT_INVLPGB_BAD | INTERCEPT_MCOMMIT |
 			     INTERCEPT_TLBSYNC;
+	if (v->vm->hlt_in_guest)
+		c->intercept_misc1 &= ~INTERCEPT_HLT;
 	debug_intercepts(v);
 }
 
@@ -231,6 +233,17 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 		if (arg & ~(u64)SVM_USER_HYPERCALLS)
 			return -EINVAL;
 		WRITE_ONCE(vm->hypercall_exits, arg);
+		return 0;
+	case KVM_CAP_HALT_POLL:
+		if (arg != (unsigned int)arg)
+			return -EINVAL;
+		WRITE_ONCE(vm->halt_poll_ns, arg);
+		WRITE_ONCE(vm->has_halt_poll, true);
+		return 0;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		if (arg & ~(u64)SVM_DISABLED_EXITS || vm->nr_vcpus)
+			return -EINVAL;
+		vm->hlt_in_guest |= arg & KVM_X86_DISABLE_EXITS_HLT;
 		return 0;
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 		return arg == 1 ? 0 : -EINVAL;	/* it is never off */

@@ -218,6 +218,9 @@ struct vm {
 	u32 msr_exits;			/* KVM_MSR_EXIT_REASON_* */
 	u32 hypercall_exits;		/* bits of KVM_HC_* that userspace serves */
 	bool exception_payload, triple_fault_event;
+	bool hlt_in_guest;		/* HLT is not intercepted; set before the first vCPU */
+	bool has_halt_poll;		/* halt_poll_ns counts, not the module's parameter */
+	unsigned int halt_poll_ns;
 
 	/* vm/ */
 	/* creation of vCPUs and the irqchip, KVM_ENABLE_CAP, clock */

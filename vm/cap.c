@@ -75,6 +75,8 @@ static const struct capability capabilities[] = {
 
 	/* vCPU state */
 	{ KVM_CAP_HLT, 1 },
+	{ KVM_CAP_HALT_POLL, 1 },
+	{ KVM_CAP_X86_DISABLE_EXITS, SVM_DISABLED_EXITS },
 	{ KVM_CAP_EXT_CPUID, 1 },
 	{ KVM_CAP_EXT_EMUL_CPUID, 1 },
 	{ KVM_CAP_GET_MSR_FEATURES, 1 },
