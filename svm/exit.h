@@ -232,7 +232,7 @@ int pv_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);
 int pv_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
 void pv_sched_out(struct vcpu *v);
 void pv_steal_update(struct vcpu *v);
-void pv_run_begin(struct vcpu *v);
+void pv_steal_look(struct vcpu *v);
 void pv_eoi_arm(struct vcpu *v);
 void pv_eoi_sync(struct vcpu *v);
 enum vcpu_next exit_vmmcall(struct vcpu *v);

@@ -171,8 +171,13 @@ out:
 	srcu_read_unlock(&mem->srcu, idx);
 }
 
-/** pv_run_begin() - KVM_RUN, steal time is enabled: what was stolen in userspace counts as well. */
-void pv_run_begin(struct vcpu *v)
+/**
+ * pv_steal_look() - before the guest runs on: was something stolen that no one has told?
+ * @v: the vCPU, whose guest has enabled steal time
+ *
+ * In userspace, or in the kernel where that is preemptible.
+ */
+void pv_steal_look(struct vcpu *v)
 {
 	if (run_delay() != v->steal_seen)
 		set_bit(REQ_STEAL, &v->requests);

@@ -384,6 +384,8 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 	enum vcpu_next next;
 
 	for (;;) {
+		if (unlikely(v->steal_msr & 1))
+			pv_steal_look(v);
 		if (unlikely(READ_ONCE(v->requests)) || (v->apic && READ_ONCE(v->apic->events))) {
 			next = serve_requests(v);
 			if (next != NEXT_GUEST)
@@ -470,8 +472,6 @@ int svm_vcpu_run(struct vcpu *v)
 		v->check_events = true;
 	}
 	v->error = 0;
-	if (unlikely(v->steal_msr & 1))
-		pv_run_begin(v);
 	if (unlikely(v->mp_state == KVM_MP_STATE_UNINITIALIZED ||
 		     v->mp_state == KVM_MP_STATE_INIT_RECEIVED)) {
 		if (READ_ONCE(run->COMPAT_IMMEDIATE_EXIT))
