@@ -393,6 +393,31 @@ static enum vcpu_next exit_unknown(struct vcpu *v)
 	return NEXT_USER;
 }
 
+/* Leaves that userspace did not give read as zero, as beyond the last one on AMD. */
+static enum vcpu_next exit_cpuid(struct vcpu *v)
+{
+	const struct kvm_cpuid_entry2 *e = cpuid_find(v, v->vmcb->save.rax, v->regs[REG_RCX]);
+	static const struct kvm_cpuid_entry2 none;
+	struct kvm_cpuid_entry2 seen;
+	enum vcpu_next next;
+
+	next = insn_skip(v, 0xa20f, 2);
+	if (next != NEXT_GUEST)
+		return next;
+	if (!e) {
+		e = &none;
+	} else if (e->function == 1 || e->function == 0xd) {
+		seen = *e;
+		guest_cpuid_registers(v, &seen);
+		e = &seen;
+	}
+	v->vmcb->save.rax = e->eax;
+	v->regs[REG_RBX] = e->ebx;
+	v->regs[REG_RCX] = e->ecx;
+	v->regs[REG_RDX] = e->edx;
+	return NEXT_GUEST;
+}
+
 /**
  * vcpu_handle_exit() - the switch. Inner loop, or outer with v->can_sleep.
  * @v: the vCPU

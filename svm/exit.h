@@ -7,6 +7,7 @@
 #include <asm/trapnr.h>
 
 #include "emulate/emulate.h"
+#include "guest/guest.h"
 #include "svm/cpu.h"
 
 /* What happens after a #VMEXIT has been handled. */
@@ -18,25 +19,6 @@ enum vcpu_next {
 	NEXT_USER,	/* kvm_run is filled: return to userspace */
 	NEXT_ERROR,	/* v->error says why KVM_RUN fails */
 };
-
-/* Guest features digested from its CPUID (v->features). */
-#define GF_LM		BIT(0)
-#define GF_NX		BIT(1)
-#define GF_SCE		BIT(2)
-#define GF_FFXSR	BIT(3)
-#define GF_1G		BIT(4)
-#define GF_RDTSCP	BIT(5)
-#define GF_XSAVE	BIT(6)
-#define GF_SPEC_CTRL	BIT(7)
-#define GF_IBPB		BIT(8)
-#define GF_X2APIC	BIT(9)
-#define GF_TSC_DEADLINE	BIT(10)
-#define GF_SSBD		BIT(11)
-#define GF_STIBP	BIT(12)
-#define GF_TSC_ADJUST	BIT(13)
-#define GF_MTRR		BIT(14)
-#define GF_ARCH_CAP	BIT(15)
-#define GF_RDPID	BIT(16)
 
 /*
  * Debug registers (APM vol. 2, 13.1.1): bits that read as one, and those that software may write.
@@ -108,17 +90,6 @@ static inline u64 reg_read_edx_eax(struct vcpu *v)
 	return (u32)v->vmcb->save.rax | v->regs[REG_RDX] << 32;
 }
 
-static inline u64 guest_efer(const struct vcpu *v)
-{
-	return v->vmcb->save.efer & ~EFER_SVME;	/* SVM itself is not offered to guests */
-}
-
-/* Changing a cached part of the VMCB goes with this. */
-static inline void vmcb_dirty(struct vcpu *v, u32 bits)
-{
-	v->vmcb->control.clean &= ~bits;
-}
-
 static inline enum emul_mode cpu_mode(const struct vcpu *v)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
@@ -143,19 +114,6 @@ static inline void walk_ctx_init(const struct vcpu *v, struct walk_ctx *w)
 	w->rflags = s->rflags;
 	w->maxphyaddr = v->maxphyaddr;
 	w->gbpages = v->features & GF_1G;
-}
-
-/* Guest-physical memory, asleep or not as the handler may. */
-static inline int guest_read(struct vcpu *v, u64 gpa, void *buf, unsigned int len)
-{
-	return v->can_sleep ? mem_read(&v->vm->mem, gpa, buf, len) :
-			      mem_read_atomic(&v->vm->mem, gpa, buf, len);
-}
-
-static inline int guest_write(struct vcpu *v, u64 gpa, const void *buf, unsigned int len)
-{
-	return v->can_sleep ? mem_write(&v->vm->mem, gpa, buf, len) :
-			      mem_write_atomic(&v->vm->mem, gpa, buf, len);
 }
 
 /* Where atomic context was not enough; called again in the outer loop. */
@@ -217,54 +175,24 @@ void debug_intercepts(struct vcpu *v);
 void debug_step_begin(struct vcpu *v);
 void debug_step_end(struct vcpu *v);
 
-/* --- pv.c --- */
-static inline bool pv_has(const struct vcpu *v, unsigned int feature)
-{
-	return v->pv_features & BIT(feature);
-}
-
-#define PV_NEEDS_APIC	((u32)(BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) | \
-			       BIT(KVM_FEATURE_PV_SEND_IPI)))
-
-u32 pv_supported(void);
-void pv_reset(struct vcpu *v);
-int pv_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);
-int pv_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
-void pv_sched_out(struct vcpu *v);
-void pv_steal_update(struct vcpu *v);
-void pv_steal_look(struct vcpu *v);
-void pv_eoi_arm(struct vcpu *v);
-void pv_eoi_sync(struct vcpu *v);
-enum vcpu_next exit_vmmcall(struct vcpu *v);
-enum vcpu_next exit_ud_exception(struct vcpu *v);
-
-/* --- msr.c, cpuid.c, clock.c, state.c, task.c --- */
+/* --- msr.c, msr_filter.c, vcpu.c, fpu.c, hypercall.c --- */
 enum vcpu_next exit_msr(struct vcpu *v);
-enum vcpu_next exit_cpuid(struct vcpu *v);
-bool xcr0_valid(struct vcpu *v, u64 xcr0);
-bool cr4_valid(struct vcpu *v, u64 cr4);
-int sync_regs_in(struct vcpu *v);
-void sync_regs_out(struct vcpu *v);
 enum vcpu_next msr_complete(struct vcpu *v);
-enum vcpu_next hypercall_complete(struct vcpu *v);
 bool msr_filter_allows(const struct msr_filter *f, u32 index, u32 op);
 void msr_filter_free(struct msr_filter *f);
 void msr_map_fill(void *map, const struct msr_filter *f);
 int msr_maps_init(void);
 void msr_maps_exit(void);
 void msr_setup_vmcb(struct vcpu *v);
-void msr_reset(struct vcpu *v);
-void cpuid_update(struct vcpu *v);
-void clock_update(struct vcpu *v);		/* writes the kvmclock page; sleeps */
-void clock_init(struct vm *vm);
-int clock_write_msr(struct vcpu *v, u32 index, u64 data);
-u64 guest_tsc(struct vcpu *v);
-int tsc_write(struct vcpu *v, u64 data, bool host);
-void tsc_set_offset(struct vcpu *v, u64 offset);
-void vcpu_reset(struct vcpu *v, bool init);
-void vcpu_reset_regs(struct vcpu *v, bool init);
 void tsc_aux_enter(struct vcpu *v);
 void tsc_aux_cpu_init(void);
 void tsc_aux_cpu_exit(void);
+void vcpu_reset(struct vcpu *v, bool init);
+void vcpu_reset_regs(struct vcpu *v, bool init);
+bool xcr0_valid(struct vcpu *v, u64 xcr0);
+bool cr4_valid(struct vcpu *v, u64 cr4);
+enum vcpu_next exit_vmmcall(struct vcpu *v);
+enum vcpu_next exit_ud_exception(struct vcpu *v);
+enum vcpu_next hypercall_complete(struct vcpu *v);
 
 #endif

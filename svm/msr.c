@@ -8,10 +8,8 @@
  */
 #include <linux/gfp.h>
 #include <linux/io.h>
-#include <linux/kvm_para.h>
-#include <asm/msr-index.h>
-#include <asm/tlbflush.h>
 #include <linux/user-return-notifier.h>
+#include <asm/msr-index.h>
 
 #include "svm/io.h"
 #include "svm/msr_filter.h"
@@ -90,29 +88,82 @@ void msr_setup_vmcb(struct vcpu *v)
 	vmcb_dirty(v, CLEAN_PERM_MAPS);
 }
 
-#define MISC_ENABLE_NO_PMU	(BIT_ULL(11) | BIT_ULL(12))	/* no BTS, no PEBS */
-#define MTRR_CAP		(8 | BIT(8) | BIT(10))	/* 8 variable ranges, fixed ranges, WC */
-#define PAT_RESET		0x0007040600070406ull
-#define MCG_CTL_P		BIT_ULL(8)
-#define MCG_SER_P		BIT_ULL(24)
-#define MAX_MCE_BANKS		32
-#define HWCR_WRITABLE		(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8) | BIT_ULL(18) | BIT_ULL(24))
-#define EFER_WRITABLE		(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR)
+/* --- the exit --- */
 
-/** msr_reset() - values after RESET# (APM vol. 2, 14.1.3). */
-void msr_reset(struct vcpu *v)
+/* These sleep: the wall clock and kvmclock pages are written at once. */
+static bool msr_write_sleeps(u32 index)
 {
-	v->misc_enable = MISC_ENABLE_NO_PMU;
-	v->vmcb->save.g_pat = PAT_RESET;
-	v->patch_level = 0x01000065;
-	v->spec_ctrl = 0;
-	v->hwcr = 0;
-	v->de_cfg = 0;
-	svm_get_feature_msr(MSR_IA32_ARCH_CAPABILITIES, &v->arch_capabilities);
-	v->poll_control = 1;
-	v->mtrr_deftype = 0;
-	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
-	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
+	return index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW ||
+	       index == MSR_KVM_SYSTEM_TIME || index == MSR_KVM_SYSTEM_TIME_NEW;
+}
+
+/* What the guest may not do: userspace's to decide where it asked for that, else #GP. */
+static noinline enum vcpu_next msr_refused(struct vcpu *v, bool write, int error, u64 next_rip)
+{
+	u32 reason = error == -EPERM ? KVM_MSR_EXIT_REASON_FILTER :
+		     error == -ENOENT ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
+	struct kvm_run *run = v->run;
+
+	if (!(READ_ONCE(v->vm->msr_exits) & reason)) {
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+	memset(&run->msr, 0, sizeof(run->msr));
+	run->msr.reason = reason;
+	run->msr.index = v->regs[REG_RCX];
+	if (write)
+		run->msr.data = reg_read_edx_eax(v);
+	v->io->state = IO_MSR;
+	v->io->in = !write;
+	v->io->rip = v->vmcb->save.rip;
+	v->io->next_rip = next_rip;
+	return NEXT_USER;
+}
+
+/** msr_complete() - userspace has answered. */
+enum vcpu_next msr_complete(struct vcpu *v)
+{
+	if (READ_ONCE(v->run->msr.error)) {
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	if (v->io->in)
+		reg_write_edx_eax(v, READ_ONCE(v->run->msr.data));
+	insn_advance(v, v->io->next_rip);
+	return NEXT_GUEST;
+}
+
+/** exit_msr() - EXITINFO1 is 0 for RDMSR, 1 for WRMSR (APM vol. 2, 15.11). */
+enum vcpu_next exit_msr(struct vcpu *v)
+{
+	const struct msr_filter *f = srcu_dereference(v->vm->msr_filter, &v->vm->mem.srcu);
+	bool write = v->vmcb->control.exit_info_1;
+	u32 index = v->regs[REG_RCX];
+	enum vcpu_next next;
+	u64 data, next_rip;
+	int r;
+
+	if (write && msr_write_sleeps(index) && !v->can_sleep)
+		return NEXT_SLEEP;
+	/* Length first: a write must not happen twice because the code page needs sleeping for. */
+	next = insn_end(v, write ? 0x300f : 0x320f, 2, &next_rip);
+	if (next != NEXT_GUEST)
+		return next;
+	if (unlikely(f) &&
+	    !msr_filter_allows(f, index, write ? KVM_MSR_FILTER_WRITE : KVM_MSR_FILTER_READ)) {
+		r = -EPERM;
+	} else if (write) {
+		r = guest_set_msr(v, index, reg_read_edx_eax(v), false);
+	} else {
+		r = guest_get_msr(v, index, &data, false);
+		if (!r)
+			reg_write_edx_eax(v, data);
+	}
+	if (r)
+		return msr_refused(v, write, r, next_rip);
+	insn_advance(v, next_rip);
+	return NEXT_GUEST;
 }
 
 /*
@@ -195,696 +246,4 @@ void tsc_aux_cpu_exit(void)
 
 	if (t->registered)
 		tsc_aux_restore(t);
-}
-
-/* --- lists for userspace --- */
-
-static const u32 msr_list[] = {
-	MSR_IA32_TSC, MSR_IA32_APICBASE, MSR_IA32_TSC_ADJUST,
-	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
-	MSR_IA32_CR_PAT, MSR_IA32_TSC_DEADLINE, MSR_IA32_MISC_ENABLE, MSR_IA32_SPEC_CTRL,
-	MSR_IA32_MCG_CAP, MSR_IA32_MCG_STATUS, MSR_IA32_MCG_CTL,
-	MSR_MTRRdefType, MSR_IA32_ARCH_CAPABILITIES, MSR_IA32_PERF_CAPABILITIES,
-	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
-	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
-	MSR_K7_HWCR, MSR_VM_HSAVE_PA, MSR_AMD64_PATCH_LEVEL, MSR_AMD64_DE_CFG,
-	MSR_KVM_WALL_CLOCK, MSR_KVM_SYSTEM_TIME, MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW,
-	MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN, MSR_KVM_POLL_CONTROL,
-};
-
-static const u32 feature_msr_list[] = {
-	MSR_AMD64_DE_CFG, MSR_AMD64_PATCH_LEVEL, MSR_IA32_ARCH_CAPABILITIES,
-	MSR_IA32_PERF_CAPABILITIES,
-};
-
-/** svm_msr_list() - KVM_GET_MSR_INDEX_LIST. */
-const u32 *svm_msr_list(unsigned int *nr)
-{
-	*nr = ARRAY_SIZE(msr_list);
-	return msr_list;
-}
-
-/** svm_feature_msr_list() - KVM_GET_MSR_FEATURE_INDEX_LIST. */
-const u32 *svm_feature_msr_list(unsigned int *nr)
-{
-	*nr = ARRAY_SIZE(feature_msr_list);
-	return feature_msr_list;
-}
-
-#define DE_CFG_LFENCE_SERIALIZE	BIT_ULL(1)
-
-/** svm_get_feature_msr() - KVM_GET_MSRS on the system fd. 0 or -EINVAL. */
-int svm_get_feature_msr(u32 index, u64 *data)
-{
-	switch (index) {
-	case MSR_AMD64_DE_CFG:
-		*data = boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? DE_CFG_LFENCE_SERIALIZE : 0;
-		return 0;
-	case MSR_AMD64_PATCH_LEVEL:
-		*data = boot_cpu_data.microcode;
-		return 0;
-	case MSR_IA32_ARCH_CAPABILITIES:
-		*data = (boot_cpu_has_bug(X86_BUG_CPU_MELTDOWN) ? 0 : ARCH_CAP_RDCL_NO) |
-			(boot_cpu_has_bug(X86_BUG_SPEC_STORE_BYPASS) ? 0 : ARCH_CAP_SSB_NO) |
-			(boot_cpu_has_bug(X86_BUG_MDS) ? 0 : ARCH_CAP_MDS_NO) |
-			(boot_cpu_has_bug(X86_BUG_TAA) ? 0 : ARCH_CAP_TAA_NO);
-		return 0;
-	case MSR_IA32_PERF_CAPABILITIES:	/* no PMU */
-		*data = 0;
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-/* --- validity --- */
-
-static bool pat_valid(u64 pat)
-{
-	int i;
-
-	for (i = 0; i < 8; i++, pat >>= 8) {
-		u8 type = pat;
-
-		if (type > 7 || type == 2 || type == 3)
-			return false;
-	}
-	return true;
-}
-
-static bool mtrr_type_valid(u8 type)
-{
-	return type == 0 || type == 1 || (type >= 4 && type <= 6);
-}
-
-static bool canonical(u64 addr)
-{
-	return (u64)((s64)(addr << 16) >> 16) == addr;
-}
-
-/** efer_valid() - may the guest have this EFER? Userspace may also set LMA. */
-static bool efer_valid(struct vcpu *v, u64 efer, bool host)
-{
-	if (efer & ~(u64)EFER_WRITABLE)
-		return false;
-	if (host)
-		return true;
-	if ((efer & EFER_NX) && !(v->features & GF_NX))
-		return false;
-	if ((efer & (EFER_LME | EFER_LMA)) && !(v->features & GF_LM))
-		return false;
-	if ((efer & EFER_FFXSR) && !(v->features & GF_FFXSR))
-		return false;
-	if ((efer & EFER_SCE) && !(v->features & GF_SCE))
-		return false;
-	/* LME can't change while paging is on (APM vol. 2, 3.1.7). */
-	return !((efer ^ v->vmcb->save.efer) & EFER_LME) || !(v->vmcb->save.cr0 & X86_CR0_PG);
-}
-
-static int set_efer(struct vcpu *v, u64 efer, bool host)
-{
-	struct vmcb_save *s = &v->vmcb->save;
-
-	if (!efer_valid(v, efer, host))
-		return -EINVAL;
-	if (!host)
-		efer = (efer & ~(u64)EFER_LMA) | (s->efer & EFER_LMA);
-	if ((efer ^ s->efer) & EFER_NX)
-		set_bit(REQ_TLB_FLUSH, &v->requests);
-	s->efer = efer | EFER_SVME;
-	vmcb_dirty(v, CLEAN_CR);
-	return 0;
-}
-
-/* --- MTRRs: kept for the guest's own reading; nested paging takes the memory type from PAT --- */
-
-static u64 *mtrr_fixed_slot(struct vcpu *v, u32 index)
-{
-	switch (index) {
-	case MSR_MTRRfix64K_00000:
-		return &v->mtrr_fixed[0];
-	case MSR_MTRRfix16K_80000:
-	case MSR_MTRRfix16K_A0000:
-		return &v->mtrr_fixed[1 + index - MSR_MTRRfix16K_80000];
-	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
-		return &v->mtrr_fixed[3 + index - MSR_MTRRfix4K_C0000];
-	default:
-		return NULL;
-	}
-}
-
-static int mtrr_set(struct vcpu *v, u32 index, u64 data)
-{
-	u64 *fixed = mtrr_fixed_slot(v, index);
-	u64 reserved = ~0ull << v->maxphyaddr;
-	int i;
-
-	if (fixed) {
-		for (i = 0; i < 8; i++)
-			if (!mtrr_type_valid(data >> (8 * i)))
-				return -EINVAL;
-		*fixed = data;
-	} else if (index == MSR_MTRRdefType) {
-		if (data & ~0xcffull || !mtrr_type_valid(data & 0xff))
-			return -EINVAL;
-		v->mtrr_deftype = data;
-	} else {
-		if (data & (reserved | (index & 1 ? 0x7ffull : 0xf00ull)) ||
-		    (!(index & 1) && !mtrr_type_valid(data & 0xff)))
-			return -EINVAL;
-		v->mtrr_var[array_index_nospec(index - 0x200, 16)] = data;
-	}
-	return 0;
-}
-
-static u64 mtrr_get(struct vcpu *v, u32 index)
-{
-	u64 *fixed = mtrr_fixed_slot(v, index);
-
-	if (fixed)
-		return *fixed;
-	if (index == MSR_MTRRdefType)
-		return v->mtrr_deftype;
-	return v->mtrr_var[array_index_nospec(index - 0x200, 16)];
-}
-
-/* --- machine-check banks --- */
-
-static bool mce_bank(struct vcpu *v, u32 index, unsigned int *slot)
-{
-	unsigned int banks = v->mcg_cap & 0xff;
-
-	if (index < MSR_IA32_MC0_CTL || index >= MSR_IA32_MC0_CTL + 4 * banks)
-		return false;
-	*slot = array_index_nospec(index - MSR_IA32_MC0_CTL, 4 * MAX_MCE_BANKS);
-	return true;
-}
-
-static int mce_set(struct vcpu *v, unsigned int slot, u64 data, bool host)
-{
-	/*
-	 * A guest clears a status; it writes others only with HWCR.McStatusWrEn (APM vol. 2,
-	 * 9.3.2).
-	 */
-	if ((slot & 3) == 0 && data && data != ~0ull && data != (~0ull & ~BIT_ULL(10)))
-		return -EINVAL;
-	if ((slot & 3) == 1 && data && !host && !(v->hwcr & BIT_ULL(18)))
-		return -EINVAL;
-	v->mce_banks[slot] = data;
-	return 0;
-}
-
-/** svm_mce_cap_supported() - KVM_X86_GET_MCE_CAP_SUPPORTED. */
-u64 svm_mce_cap_supported(void)
-{
-	return MCG_CTL_P | MCG_SER_P;
-}
-
-/**
- * svm_setup_mce() - KVM_X86_SETUP_MCE. -EINVAL for unknown bits or a number of banks not in 1..32.
- * @v: the vCPU
- * @mcg_cap: IA32_MCG_CAP
- */
-int svm_setup_mce(struct vcpu *v, u64 mcg_cap)
-{
-	unsigned int banks = mcg_cap & 0xff, i;
-
-	if (!banks || banks > MAX_MCE_BANKS || mcg_cap & ~(svm_mce_cap_supported() | 0xff))
-		return -EINVAL;
-	/* AMD: reserved above MCG_CTL_P, whatever userspace knows */
-	v->mcg_cap = mcg_cap & 0x1ff;
-	if (mcg_cap & MCG_CTL_P)
-		v->mcg_ctl = ~0ull;
-	for (i = 0; i < banks; i++)
-		v->mce_banks[4 * i] = ~0ull;
-	return 0;
-}
-
-#define MCI_STATUS_VALID	BIT_ULL(63)
-#define MCI_STATUS_OVERFLOW	BIT_ULL(62)
-#define MCI_STATUS_UNCORRECTED	BIT_ULL(61)
-#define MCG_STATUS_IN_PROGRESS	BIT_ULL(2)
-
-/** svm_set_mce() - KVM_X86_SET_MCE: log an error into a bank and, if uncorrected, raise #MC. */
-int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m)
-{
-	unsigned int banks = v->mcg_cap & 0xff;
-	u64 *bank;
-
-	if (m->bank >= banks || !(m->status & MCI_STATUS_VALID))
-		return -EINVAL;
-	bank = &v->mce_banks[4 * array_index_nospec(m->bank, MAX_MCE_BANKS)];
-	/* Disabled reporting drops the error. */
-	if (((m->status & MCI_STATUS_UNCORRECTED) && (v->mcg_cap & MCG_CTL_P) &&
-	     v->mcg_ctl != ~0ull) || ((m->status & MCI_STATUS_UNCORRECTED) && bank[0] != ~0ull))
-		return 0;
-	if (m->status & MCI_STATUS_UNCORRECTED) {
-		if ((v->mcg_status & MCG_STATUS_IN_PROGRESS) ||
-		    !(v->vmcb->save.cr4 & X86_CR4_MCE)) {
-			vcpu_request(v, REQ_TRIPLE_FAULT);
-			return 0;
-		}
-		bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
-		v->mcg_status = m->mcg_status;
-		bank[2] = m->addr;
-		bank[3] = m->misc;
-		raise(v, X86_TRAP_MC);
-	} else if (!(bank[1] & MCI_STATUS_VALID) || !(bank[1] & MCI_STATUS_UNCORRECTED)) {
-		bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
-		bank[2] = m->addr;
-		bank[3] = m->misc;
-	} else {
-		bank[1] |= MCI_STATUS_OVERFLOW;
-	}
-	return 0;
-}
-
-/* --- read and write --- */
-
-/* Where the VMCB holds the MSRs that VMLOAD and VMSAVE switch. */
-static u64 *vmcb_msr(struct vmcb_save *s, u32 index)
-{
-	switch (index) {
-	case MSR_STAR:
-		return &s->star;
-	case MSR_LSTAR:
-		return &s->lstar;
-	case MSR_CSTAR:
-		return &s->cstar;
-	case MSR_SYSCALL_MASK:
-		return &s->sfmask;
-	case MSR_FS_BASE:
-		return &s->fs.base;
-	case MSR_GS_BASE:
-		return &s->gs.base;
-	case MSR_KERNEL_GS_BASE:
-		return &s->kernel_gs_base;
-	case MSR_IA32_SYSENTER_CS:
-		return &s->sysenter_cs;
-	case MSR_IA32_SYSENTER_ESP:
-		return &s->sysenter_esp;
-	case MSR_IA32_SYSENTER_EIP:
-		return &s->sysenter_eip;
-	default:
-		return NULL;
-	}
-}
-
-static u64 apic_base(struct vcpu *v)
-{
-	if (v->apic)
-		return v->apic->base;
-	return v->apic_base;
-}
-
-/** svm_apic_base() - the APIC_BASE MSR, for kvm_run and KVM_GET_SREGS. */
-u64 svm_apic_base(struct vcpu *v)
-{
-	return apic_base(v);
-}
-
-/** svm_set_apic_base() - its counterpart. 0 or -EINVAL. */
-int svm_set_apic_base(struct vcpu *v, u64 data, bool host)
-{
-	if ((data & ~0ull << v->maxphyaddr) ||
-	    ((data & BIT(10)) && !(v->features & GF_X2APIC)))
-		return -EINVAL;
-	if (v->apic) {
-		v->check_events = true;
-		return lapic_set_base(v->apic, data, host);
-	}
-	if (data & 0x2ff || (data & BIT(10) && !(data & BIT(11))))
-		return -EINVAL;
-	v->apic_base = data;
-	return 0;
-}
-
-/**
- * svm_get_msr() - read a guest MSR.
- * @v: the vCPU
- * @index: the MSR
- * @data: where its value goes
- * @host: for KVM_GET_MSRS rather than RDMSR
- *
- * Return: 0, -EINVAL for one that the guest does not have, -ENOENT for one that nobody has.
- */
-int svm_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
-{
-	struct vmcb_save *s = &v->vmcb->save;
-	unsigned int slot;
-
-	switch (index) {
-	case MSR_IA32_TSC:
-		*data = guest_tsc(v);
-		break;
-	case MSR_IA32_APICBASE:
-		*data = apic_base(v);
-		break;
-	case MSR_EFER:
-		*data = guest_efer(v);
-		break;
-	case MSR_IA32_CR_PAT:
-		*data = s->g_pat;
-		break;
-	case MSR_TSC_AUX:
-		if (!host && !(v->features & GF_RDTSCP))
-			return -EINVAL;
-		*data = v->tsc_aux;
-		break;
-	case MSR_IA32_TSC_ADJUST:
-		if (!host && !(v->features & GF_TSC_ADJUST))
-			return -EINVAL;
-		*data = v->tsc_adjust;
-		break;
-	case MSR_IA32_TSC_DEADLINE:
-		if (!v->apic) {
-			*data = 0;
-			return host ? 0 : -EINVAL;
-		}
-		return lapic_msr_read(v->apic, index, data);
-	case MSR_IA32_MISC_ENABLE:
-		*data = v->misc_enable;
-		break;
-	case MSR_IA32_SPEC_CTRL:
-		if (!host && !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))
-			return -EINVAL;
-		*data = svm_caps.v_spec_ctrl ? s->spec_ctrl : v->spec_ctrl;
-		break;
-	case MSR_MTRRcap:
-		*data = MTRR_CAP;
-		break;
-	case 0x200 ... 0x20f:
-	case MSR_MTRRfix64K_00000:
-	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
-	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
-	case MSR_MTRRdefType:
-		*data = mtrr_get(v, index);
-		break;
-	case MSR_IA32_MCG_CAP:
-		*data = v->mcg_cap;
-		break;
-	case MSR_IA32_MCG_STATUS:
-		*data = v->mcg_status;
-		break;
-	case MSR_IA32_MCG_CTL:
-		if (!host && !(v->mcg_cap & MCG_CTL_P))
-			return -EINVAL;
-		*data = v->mcg_ctl;
-		break;
-	case MSR_K7_HWCR:
-		*data = v->hwcr;
-		break;
-	case MSR_AMD64_PATCH_LEVEL:
-		*data = v->patch_level;
-		break;
-	case MSR_AMD64_DE_CFG:
-		*data = v->de_cfg;
-		break;
-	case MSR_IA32_ARCH_CAPABILITIES:
-		if (!host && !(v->features & GF_ARCH_CAP))
-			return -EINVAL;
-		*data = v->arch_capabilities;
-		break;
-	case MSR_IA32_PERF_CAPABILITIES:
-	case MSR_VM_HSAVE_PA:
-		if (!host)
-			return -EINVAL;
-		*data = 0;
-		break;
-	case MSR_VM_CR:
-		*data = BIT_ULL(3) | BIT_ULL(4);	/* SVM is disabled and locked for guests */
-		break;
-	case MSR_AMD64_SYSCFG:		/* no memory encryption, no TOM2: what Linux probes for */
-	case MSR_AMD64_OSVW_ID_LENGTH:
-	case MSR_AMD64_OSVW_STATUS:
-	case MSR_K8_INT_PENDING_MSG:
-	case MSR_AMD64_NB_CFG:
-	case MSR_FAM10H_MMIO_CONF_BASE:
-	case MSR_IA32_DEBUGCTLMSR:
-	case MSR_IA32_LASTBRANCHFROMIP:
-	case MSR_IA32_LASTBRANCHTOIP:
-		*data = 0;
-		break;
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		if (!host && !pv_has(v, index == MSR_KVM_WALL_CLOCK ? KVM_FEATURE_CLOCKSOURCE :
-								      KVM_FEATURE_CLOCKSOURCE2))
-			return -EINVAL;
-		*data = v->wall_clock_msr;
-		break;
-	case MSR_KVM_SYSTEM_TIME:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		if (!host && !pv_has(v, index == MSR_KVM_SYSTEM_TIME ? KVM_FEATURE_CLOCKSOURCE :
-								       KVM_FEATURE_CLOCKSOURCE2))
-			return -EINVAL;
-		*data = v->kvmclock_msr;
-		break;
-	case MSR_KVM_STEAL_TIME ... MSR_KVM_POLL_CONTROL:
-		return pv_get_msr(v, index, data, host);
-	case 0x800 ... 0x8ff:
-		if (!v->apic)
-			return -EINVAL;
-		return lapic_msr_read(v->apic, index, data);
-	default:
-		if (mce_bank(v, index, &slot))
-			*data = v->mce_banks[slot];
-		else if (vmcb_msr(s, index))
-			*data = *vmcb_msr(s, index);
-		else
-			return -ENOENT;
-	}
-	return 0;
-}
-
-/**
- * svm_set_msr() - write a guest MSR.
- * @v: the vCPU
- * @index: the MSR
- * @data: the value
- * @host: for KVM_SET_MSRS rather than WRMSR
- *
- * Return: 0, or with nothing changed -EINVAL (a guest's WRMSR is #GP) or -ENOENT.
- */
-int svm_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
-{
-	struct vmcb_save *s = &v->vmcb->save;
-	unsigned int slot;
-
-	switch (index) {
-	case MSR_IA32_TSC:
-		return tsc_write(v, data, host);
-	case MSR_IA32_APICBASE:
-		return svm_set_apic_base(v, data, host);
-	case MSR_EFER:
-		return set_efer(v, data, host);
-	case MSR_STAR:
-	case MSR_SYSCALL_MASK:
-	case MSR_IA32_SYSENTER_CS:
-		*vmcb_msr(s, index) = index == MSR_SYSCALL_MASK ? (u32)data : data;
-		return 0;
-	case MSR_LSTAR:
-	case MSR_CSTAR:
-	case MSR_FS_BASE:
-	case MSR_GS_BASE:
-	case MSR_KERNEL_GS_BASE:
-	case MSR_IA32_SYSENTER_ESP:
-	case MSR_IA32_SYSENTER_EIP:
-		/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
-		if (!canonical(data))
-			return -EINVAL;
-		*vmcb_msr(s, index) = data;
-		return 0;
-	case MSR_IA32_CR_PAT:
-		if (!pat_valid(data))
-			return -EINVAL;
-		s->g_pat = data;
-		vmcb_dirty(v, CLEAN_NP);
-		return 0;
-	case MSR_TSC_AUX:
-		if (!host && !(v->features & GF_RDTSCP))
-			return -EINVAL;
-		v->tsc_aux = (u32)data;
-		set_bit(REQ_KICK, &v->requests);	/* loaded at the next stay */
-		return 0;
-	case MSR_IA32_TSC_ADJUST:
-		if (!host && !(v->features & GF_TSC_ADJUST))
-			return -EINVAL;
-		if (!host)
-			tsc_set_offset(v, v->tsc_offset + data - v->tsc_adjust);
-		v->tsc_adjust = data;
-		return 0;
-	case MSR_IA32_TSC_DEADLINE:
-		if (!v->apic)
-			return host && !data ? 0 : -EINVAL;
-		return lapic_msr_write(v->apic, index, data);
-	case MSR_IA32_MISC_ENABLE:
-		if (!host && (data ^ v->misc_enable) & MISC_ENABLE_NO_PMU)
-			return -EINVAL;
-		v->misc_enable = data;
-		return 0;
-	case MSR_IA32_SPEC_CTRL:
-		if (data & ~(u64)svm_caps.spec_ctrl_bits ||
-		    (!host && ((data & 1 && !(v->features & GF_SPEC_CTRL)) ||
-			       (data & 2 && !(v->features & GF_STIBP)) ||
-			       (data & 4 && !(v->features & GF_SSBD)) ||
-			       !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))))
-			return -EINVAL;
-		if (svm_caps.v_spec_ctrl)
-			s->spec_ctrl = data;
-		else
-			v->spec_ctrl = data;
-		return 0;
-	case MSR_IA32_PRED_CMD:
-		if (data & ~1ull || (!host && !(v->features & (GF_SPEC_CTRL | GF_IBPB))))
-			return -EINVAL;
-		if (data && !host && boot_cpu_has(X86_FEATURE_IBPB))
-			wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
-		return 0;
-	case 0x200 ... 0x20f:
-	case MSR_MTRRfix64K_00000:
-	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
-	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
-	case MSR_MTRRdefType:
-		return mtrr_set(v, index, data);
-	case MSR_IA32_MCG_STATUS:
-		v->mcg_status = data;
-		return 0;
-	case MSR_IA32_MCG_CTL:
-		if (!(v->mcg_cap & MCG_CTL_P) || (data && data != ~0ull))
-			return host && !data ? 0 : -EINVAL;
-		v->mcg_ctl = data;
-		return 0;
-	case MSR_IA32_MCG_CAP:
-		return host && data == v->mcg_cap ? 0 : -EINVAL;
-	case MSR_K7_HWCR:
-		/*
-		 * Bits 3, 6, 8 (cache and TLB work-arounds) have no effect on a guest; Linux sets
-		 * them.
-		 */
-		if (data & ~HWCR_WRITABLE)
-			return -EINVAL;
-		v->hwcr = data & ~(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8));
-		return 0;
-	case MSR_AMD64_PATCH_LEVEL:
-		if (!host)
-			return -EINVAL;
-		v->patch_level = data;
-		return 0;
-	case MSR_AMD64_DE_CFG: {
-		u64 have;
-
-		svm_get_feature_msr(index, &have);
-		if (data & ~have)
-			return -EINVAL;
-		v->de_cfg = data;
-		return 0;
-	}
-	case MSR_IA32_ARCH_CAPABILITIES:
-		if (!host)
-			return -EINVAL;
-		v->arch_capabilities = data;
-		return 0;
-	case MSR_IA32_PERF_CAPABILITIES:
-	case MSR_VM_HSAVE_PA:
-		return host && !data ? 0 : -EINVAL;
-	case MSR_IA32_DEBUGCTLMSR:	/* no LBR and no BTF for guests */
-		return data ? -EINVAL : 0;
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_SYSTEM_TIME:
-		if (!host && !pv_has(v, KVM_FEATURE_CLOCKSOURCE))
-			return -EINVAL;
-		return clock_write_msr(v, index, data);
-	case MSR_KVM_WALL_CLOCK_NEW:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		if (!host && !pv_has(v, KVM_FEATURE_CLOCKSOURCE2))
-			return -EINVAL;
-		return clock_write_msr(v, index, data);
-	case MSR_KVM_STEAL_TIME ... MSR_KVM_POLL_CONTROL:
-		return pv_set_msr(v, index, data, host);
-	case 0x800 ... 0x8ff:
-		if (!v->apic)
-			return -EINVAL;
-		v->check_events = true;
-		return lapic_msr_write(v->apic, index, data);
-	default:
-		if (!mce_bank(v, index, &slot))
-			return -ENOENT;
-		return mce_set(v, slot, data, host);
-	}
-}
-
-/* These sleep: the wall clock and kvmclock pages are written at once. */
-static bool msr_write_sleeps(u32 index)
-{
-	return index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW ||
-	       index == MSR_KVM_SYSTEM_TIME || index == MSR_KVM_SYSTEM_TIME_NEW;
-}
-
-/* What the guest may not do: userspace's to decide where it asked for that, else #GP. */
-static noinline enum vcpu_next msr_refused(struct vcpu *v, bool write, int error, u64 next_rip)
-{
-	u32 reason = error == -EPERM ? KVM_MSR_EXIT_REASON_FILTER :
-		     error == -ENOENT ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
-	struct kvm_run *run = v->run;
-
-	if (!(READ_ONCE(v->vm->msr_exits) & reason)) {
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
-	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
-	memset(&run->msr, 0, sizeof(run->msr));
-	run->msr.reason = reason;
-	run->msr.index = v->regs[REG_RCX];
-	if (write)
-		run->msr.data = reg_read_edx_eax(v);
-	v->io->state = IO_MSR;
-	v->io->in = !write;
-	v->io->rip = v->vmcb->save.rip;
-	v->io->next_rip = next_rip;
-	return NEXT_USER;
-}
-
-/** msr_complete() - userspace has answered. */
-enum vcpu_next msr_complete(struct vcpu *v)
-{
-	if (READ_ONCE(v->run->msr.error)) {
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
-	if (v->io->in)
-		reg_write_edx_eax(v, READ_ONCE(v->run->msr.data));
-	insn_advance(v, v->io->next_rip);
-	return NEXT_GUEST;
-}
-
-/** exit_msr() - EXITINFO1 is 0 for RDMSR, 1 for WRMSR (APM vol. 2, 15.11). */
-enum vcpu_next exit_msr(struct vcpu *v)
-{
-	const struct msr_filter *f = srcu_dereference(v->vm->msr_filter, &v->vm->mem.srcu);
-	bool write = v->vmcb->control.exit_info_1;
-	u32 index = v->regs[REG_RCX];
-	enum vcpu_next next;
-	u64 data, next_rip;
-	int r;
-
-	if (write && msr_write_sleeps(index) && !v->can_sleep)
-		return NEXT_SLEEP;
-	/* Length first: a write must not happen twice because the code page needs sleeping for. */
-	next = insn_end(v, write ? 0x300f : 0x320f, 2, &next_rip);
-	if (next != NEXT_GUEST)
-		return next;
-	if (unlikely(f) &&
-	    !msr_filter_allows(f, index, write ? KVM_MSR_FILTER_WRITE : KVM_MSR_FILTER_READ)) {
-		r = -EPERM;
-	} else if (write) {
-		r = svm_set_msr(v, index, reg_read_edx_eax(v), false);
-	} else {
-		r = svm_get_msr(v, index, &data, false);
-		if (!r)
-			reg_write_edx_eax(v, data);
-	}
-	if (r)
-		return msr_refused(v, write, r, next_rip);
-	insn_advance(v, next_rip);
-	return NEXT_GUEST;
 }

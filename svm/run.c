@@ -433,10 +433,8 @@ static void fill_run_state(struct vcpu *v)
 	run->if_flag = !!(v->vmcb->save.rflags & X86_EFLAGS_IF);
 	run->flags = 0;
 	run->cr8 = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
-	run->apic_base = svm_apic_base(v);
+	run->apic_base = guest_apic_base(v);
 	run->ready_for_interrupt_injection = irqchip_full(&v->vm->irqchip) || user_can_inject(v);
-	if (unlikely(READ_ONCE(run->kvm_valid_regs)))
-		sync_regs_out(v);
 }
 
 /**
@@ -454,12 +452,6 @@ int svm_vcpu_run(struct vcpu *v)
 	struct kvm_run *run = v->run;
 	enum vcpu_next next = NEXT_GUEST;
 
-	if (unlikely(READ_ONCE(run->kvm_valid_regs) | READ_ONCE(run->kvm_dirty_regs))) {
-		int r = sync_regs_in(v);
-
-		if (r)
-			return r;
-	}
 	if (!v->apic) {
 		u64 cr8 = READ_ONCE(run->cr8);
 

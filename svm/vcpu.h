@@ -134,7 +134,7 @@ struct vcpu {
 	/* guest FPU, standard XSAVE format, one page (svm/fpu.c) */
 	void *fpu;
 
-	/* MSRs with storage of their own (svm/msr.c) */
+	/* MSRs with storage of their own (guest/msr.c) */
 	u64 tsc_offset;
 	u64 tsc_adjust;
 	u64 tsc_aux;
@@ -151,7 +151,7 @@ struct vcpu {
 	/* KVM_KVMCLOCK_CTRL was called: tell the guest at the next update */
 	bool kvmclock_paused;
 
-	/* paravirtualization (svm/pv.c) */
+	/* paravirtualization (guest/pv.c) */
 	u32 pv_features;		/* KVM_FEATURE_* that the guest may use */
 	/* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: those of its CPUID, not all */
 	bool pv_enforce;
@@ -163,7 +163,7 @@ struct vcpu {
 	/* the thread when it last lost its CPU; for KVM_HC_SCHED_YIELD */
 	struct pid __rcu *pid;
 
-	/* CPUID as set by userspace, and what follows from it (svm/cpuid.c) */
+	/* CPUID as set by userspace, and what follows from it (guest/cpuid.c) */
 	struct kvm_cpuid_entry2 *cpuid;
 	unsigned int cpuid_nent;
 	u8 maxphyaddr;
@@ -201,7 +201,7 @@ struct vm {
 	unsigned int nr_vcpus;		/* published with smp_store_release() after vcpus[] */
 	struct vcpu *vcpus[VM_MAX_VCPUS];
 
-	/* kvmclock (svm/clock.c) */
+	/* kvmclock (guest/clock.c) */
 	raw_spinlock_t clock_lock;
 	u64 clock_ref_tsc;		/* Protected by: clock_lock; host TSC at which ... */
 	u64 clock_ref_ns;		/* Protected by: clock_lock; ... kvmclock had this value */
@@ -232,5 +232,11 @@ struct vm {
 	for ((i) = 0; \
 	     /* vcpus[i] is complete before nr_vcpus says so */ \
 	     (i) < smp_load_acquire(&(vm)->nr_vcpus) && ((v) = (vm)->vcpus[i]); (i)++)
+
+/* Changing a cached part of the VMCB goes with this. */
+static inline void vmcb_dirty(struct vcpu *v, u32 bits)
+{
+	v->vmcb->control.clean &= ~bits;
+}
 
 #endif

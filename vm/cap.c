@@ -20,7 +20,7 @@ static int online_cpus(void)
 
 static int tsc_control(void)
 {
-	return svm_has_tsc_control();
+	return guest_has_tsc_control();
 }
 
 static int xsave_size(void)

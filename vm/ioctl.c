@@ -83,7 +83,7 @@ static long get_vcpu_mmap_size(struct call *c)
 
 static long get_mce_cap_supported(struct call *c)
 {
-	*(u64 *)c->buf = svm_mce_cap_supported();
+	*(u64 *)c->buf = guest_mce_cap_supported();
 	return 0;
 }
 
@@ -113,12 +113,12 @@ static long get_cpuid_list(struct call *c, int (*list)(struct kvm_cpuid_entry2 *
 
 static long get_supported_cpuid(struct call *c)
 {
-	return get_cpuid_list(c, svm_supported_cpuid);
+	return get_cpuid_list(c, guest_supported_cpuid);
 }
 
 static long get_emulated_cpuid(struct call *c)
 {
-	return get_cpuid_list(c, svm_emulated_cpuid);
+	return get_cpuid_list(c, guest_emulated_cpuid);
 }
 
 /* The true number is told even where the array is too small for it. */
@@ -136,7 +136,7 @@ static long put_msr_list(struct kvm_msr_list __user *user, const u32 *list, unsi
 static long get_msr_index_list(struct call *c)
 {
 	unsigned int nr;
-	const u32 *list = svm_msr_list(&nr);
+	const u32 *list = guest_msr_list(&nr);
 
 	return put_msr_list(c->user, list, nr);
 }
@@ -144,7 +144,7 @@ static long get_msr_index_list(struct call *c)
 static long get_msr_feature_index_list(struct call *c)
 {
 	unsigned int nr;
-	const u32 *list = svm_feature_msr_list(&nr);
+	const u32 *list = guest_feature_msr_list(&nr);
 
 	return put_msr_list(c->user, list, nr);
 }
@@ -153,9 +153,9 @@ static long get_msr_feature_index_list(struct call *c)
 static int access_msr(struct vcpu *v, struct kvm_msr_entry *e, bool set)
 {
 	if (!v)
-		return svm_get_feature_msr(e->index, &e->data);
-	return set ? svm_set_msr(v, e->index, e->data, true) :
-		     svm_get_msr(v, e->index, &e->data, true);
+		return guest_get_feature_msr(e->index, &e->data);
+	return set ? guest_set_msr(v, e->index, e->data, true) :
+		     guest_get_msr(v, e->index, &e->data, true);
 }
 
 /* Works through the array as far as it goes; the number of entries done is the result. */
@@ -378,7 +378,7 @@ static long reinject_control(struct call *c)
 
 static long get_clock(struct call *c)
 {
-	svm_get_clock(c->vm, c->buf);
+	guest_get_clock(c->vm, c->buf);
 	return 0;
 }
 
@@ -389,7 +389,7 @@ static long set_clock(struct call *c)
 	if (data->flags & ~(u32)(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC))
 		return -EINVAL;
 	data->flags &= KVM_CLOCK_REALTIME;	/* the others may be set and mean nothing here */
-	return svm_set_clock(c->vm, data);
+	return guest_set_clock(c->vm, data);
 }
 
 /*
@@ -402,7 +402,7 @@ static long vm_set_tsc_khz(struct call *c)
 
 	if (c->vm->nr_vcpus || khz > INT_MAX)
 		return -EINVAL;
-	if (khz && !svm_has_tsc_control() &&
+	if (khz && !guest_has_tsc_control() &&
 	    (khz < tsc_khz - tolerance || khz > tsc_khz + tolerance))
 		return -EINVAL;
 	c->vm->default_tsc_khz = khz ?: tsc_khz;
@@ -612,7 +612,7 @@ static long set_cpuid2(struct call *c)
 	if (copy_from_user(entries, user->entries, nent * sizeof(*entries)))
 		r = -EFAULT;
 	else
-		r = svm_set_cpuid(c->vcpu, entries, nent);
+		r = guest_set_cpuid(c->vcpu, entries, nent);
 	if (r)
 		kvfree(entries);
 	return r;
@@ -631,7 +631,7 @@ static long get_cpuid2(struct call *c)
 	for (i = 0; i < v->cpuid_nent; i++) {
 		struct kvm_cpuid_entry2 e = v->cpuid[i];
 
-		svm_cpuid_registers(v, &e);
+		guest_cpuid_registers(v, &e);
 		if (copy_to_user(&user->entries[i], &e, sizeof(e)))
 			return -EFAULT;
 	}
@@ -669,22 +669,22 @@ static long translate(struct call *c)
 
 static long vcpu_set_tsc_khz(struct call *c)
 {
-	return c->arg > INT_MAX ? -EINVAL : svm_set_tsc_khz(c->vcpu, c->arg);
+	return c->arg > INT_MAX ? -EINVAL : guest_set_tsc_khz(c->vcpu, c->arg);
 }
 
 static long vcpu_get_tsc_khz(struct call *c)
 {
-	return check_tsc_unstable() ? -EIO : svm_get_tsc_khz(c->vcpu);
+	return check_tsc_unstable() ? -EIO : guest_get_tsc_khz(c->vcpu);
 }
 
 static long kvmclock_ctrl(struct call *c)
 {
-	return svm_kvmclock_ctrl(c->vcpu);
+	return guest_kvmclock_ctrl(c->vcpu);
 }
 
 static long setup_mce(struct call *c)
 {
-	return svm_setup_mce(c->vcpu, *(u64 *)c->buf);
+	return guest_setup_mce(c->vcpu, *(u64 *)c->buf);
 }
 
 static long set_vapic_addr(struct call *c)
@@ -714,7 +714,7 @@ static long vcpu_attr(struct call *c, bool set)
 		return put_user(c->vcpu->tsc_offset, user);
 	if (get_user(offset, user))
 		return -EFAULT;
-	svm_set_tsc_offset(c->vcpu, offset);
+	guest_set_tsc_offset(c->vcpu, offset);
 	return 0;
 }
 
@@ -767,7 +767,7 @@ static long vcpu_enable_cap(struct call *c)
 
 	if (e->flags || e->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
 		return -EINVAL;
-	svm_enforce_pv(c->vcpu, e->args[0]);
+	guest_enforce_pv(c->vcpu, e->args[0]);
 	return 0;
 }
 
@@ -968,7 +968,13 @@ long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 			return -EINVAL;
 		if (mutex_lock_killable(&v->mutex))
 			return -EINTR;
-		r = run(v);
+		r = 0;
+		if (unlikely(READ_ONCE(v->run->kvm_valid_regs) | READ_ONCE(v->run->kvm_dirty_regs)))
+			r = sync_regs_in(v);
+		if (!r)
+			r = run(v);
+		if (unlikely(READ_ONCE(v->run->kvm_valid_regs)))
+			sync_regs_out(v);
 		v->stat_user_exits++;
 		mutex_unlock(&v->mutex);
 		return r;

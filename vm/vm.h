@@ -7,6 +7,7 @@
 #include <linux/list.h>
 #include <linux/spinlock.h>
 
+#include "guest/guest.h"
 #include "svm/svm.h"
 #include "uapi/svm.h"
 
@@ -49,6 +50,29 @@ void vm_quiesce(struct vm *vm);
 /* vcpu.c */
 int vcpu_create_fd(struct vm *vm, unsigned long id);
 void vcpu_free(struct vcpu *v);
+
+/* state.c. v->mutex is held */
+void svm_get_regs(struct vcpu *v, struct kvm_regs *r);
+int svm_set_regs(struct vcpu *v, const struct kvm_regs *r);
+void svm_get_sregs(struct vcpu *v, struct kvm_sregs *s);
+int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *s);
+void svm_get_sregs2(struct vcpu *v, struct kvm_sregs2 *s);
+int svm_set_sregs2(struct vcpu *v, const struct kvm_sregs2 *s);
+void svm_get_debugregs(struct vcpu *v, struct kvm_debugregs *d);
+int svm_set_debugregs(struct vcpu *v, const struct kvm_debugregs *d);
+void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e);
+int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e);
+int svm_get_mp_state(struct vcpu *v, struct kvm_mp_state *m);
+int svm_set_mp_state(struct vcpu *v, const struct kvm_mp_state *m);
+int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m);
+int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i);
+int svm_nmi(struct vcpu *v);
+int svm_translate(struct vcpu *v, struct kvm_translation *t);
+/* TPR-shadow page of old Windows: accepted, validated */
+int svm_set_vapic_addr(struct vcpu *v, u64 addr);
+u32 svm_sync_regs_flags(void);				/* KVM_CAP_SYNC_REGS */
+int sync_regs_in(struct vcpu *v);
+void sync_regs_out(struct vcpu *v);
 
 /* ioctl.c */
 long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg);

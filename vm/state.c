@@ -7,6 +7,7 @@
 #include <linux/slab.h>
 
 #include "svm/exit.h"
+#include "vm/vm.h"
 
 /* --- KVM_GET/SET_REGS --- */
 
@@ -128,7 +129,7 @@ static void get_sregs_common(struct vcpu *v, struct kvm_sregs2 *k)
 	k->cr4 = s->cr4;
 	k->cr8 = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
 	k->efer = guest_efer(v);
-	k->apic_base = svm_apic_base(v);
+	k->apic_base = guest_apic_base(v);
 }
 
 /**
@@ -186,7 +187,7 @@ static int set_sregs_common(struct vcpu *v, const struct kvm_sregs2 *k)
 
 	if (!sregs_valid(v, k))
 		return -EINVAL;
-	if (k->apic_base != svm_apic_base(v) && svm_set_apic_base(v, k->apic_base, true))
+	if (k->apic_base != guest_apic_base(v) && guest_set_apic_base(v, k->apic_base, true))
 		return -EINVAL;
 	set_seg(&s->cs, &k->cs);
 	set_seg(&s->ds, &k->ds);
@@ -549,5 +550,46 @@ int svm_set_vapic_addr(struct vcpu *v, u64 addr)
 {
 	if (!v->apic || addr >> v->maxphyaddr)
 		return -EINVAL;
+	return 0;
+}
+
+/* --- machine checks --- */
+
+#define MCI_STATUS_VALID	BIT_ULL(63)
+#define MCI_STATUS_OVERFLOW	BIT_ULL(62)
+#define MCI_STATUS_UNCORRECTED	BIT_ULL(61)
+#define MCG_STATUS_IN_PROGRESS	BIT_ULL(2)
+
+/** svm_set_mce() - KVM_X86_SET_MCE: log an error into a bank and, if uncorrected, raise #MC. */
+int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m)
+{
+	unsigned int banks = v->mcg_cap & 0xff;
+	u64 *bank;
+
+	if (m->bank >= banks || !(m->status & MCI_STATUS_VALID))
+		return -EINVAL;
+	bank = &v->mce_banks[4 * array_index_nospec(m->bank, MAX_MCE_BANKS)];
+	/* Disabled reporting drops the error. */
+	if (((m->status & MCI_STATUS_UNCORRECTED) && (v->mcg_cap & MCG_CTL_P) &&
+	     v->mcg_ctl != ~0ull) || ((m->status & MCI_STATUS_UNCORRECTED) && bank[0] != ~0ull))
+		return 0;
+	if (m->status & MCI_STATUS_UNCORRECTED) {
+		if ((v->mcg_status & MCG_STATUS_IN_PROGRESS) ||
+		    !(v->vmcb->save.cr4 & X86_CR4_MCE)) {
+			vcpu_request(v, REQ_TRIPLE_FAULT);
+			return 0;
+		}
+		bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
+		v->mcg_status = m->mcg_status;
+		bank[2] = m->addr;
+		bank[3] = m->misc;
+		raise(v, X86_TRAP_MC);
+	} else if (!(bank[1] & MCI_STATUS_VALID) || !(bank[1] & MCI_STATUS_UNCORRECTED)) {
+		bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
+		bank[2] = m->addr;
+		bank[3] = m->misc;
+	} else {
+		bank[1] |= MCI_STATUS_OVERFLOW;
+	}
 	return 0;
 }

@@ -12,7 +12,8 @@
 #include <asm/pvclock-abi.h>
 #include <asm/tsc.h>
 
-#include "svm/exit.h"
+#include "guest/guest.h"
+#include "svm/cpu.h"
 
 static u64 host_tsc(void)
 {
@@ -37,8 +38,8 @@ void tsc_set_offset(struct vcpu *v, u64 offset)
 		vcpu_request(v, REQ_CLOCK);
 }
 
-/** svm_set_tsc_offset() - KVM_VCPU_TSC_OFFSET. */
-void svm_set_tsc_offset(struct vcpu *v, u64 offset)
+/** guest_set_tsc_offset() - KVM_VCPU_TSC_OFFSET. */
+void guest_set_tsc_offset(struct vcpu *v, u64 offset)
 {
 	tsc_set_offset(v, offset);
 }
@@ -79,24 +80,24 @@ int tsc_write(struct vcpu *v, u64 data, bool host)
 	return 0;
 }
 
-/** svm_get_tsc_khz() - KVM_GET_TSC_KHZ. */
-u32 svm_get_tsc_khz(struct vcpu *v)
+/** guest_get_tsc_khz() - KVM_GET_TSC_KHZ. */
+u32 guest_get_tsc_khz(struct vcpu *v)
 {
 	return v->tsc_khz;
 }
 
-/** svm_has_tsc_control() - can guests have another TSC frequency than the host? */
-bool svm_has_tsc_control(void)
+/** guest_has_tsc_control() - can guests have another TSC frequency than the host? */
+bool guest_has_tsc_control(void)
 {
 	return false;
 }
 
 /**
- * svm_set_tsc_khz() - KVM_SET_TSC_KHZ. -EINVAL where it would need scaling (250 ppm are tolerated).
+ * guest_set_tsc_khz() - KVM_SET_TSC_KHZ. -EINVAL where it would need scaling (250 ppm are tolerated).
  * @v: the vCPU
  * @khz: kilohertz
  */
-int svm_set_tsc_khz(struct vcpu *v, u32 khz)
+int guest_set_tsc_khz(struct vcpu *v, u32 khz)
 {
 	u32 tolerance = tsc_khz / 4000;
 
@@ -156,8 +157,8 @@ static void clock_reference(struct vm *vm, u64 *tsc, u64 *ns)
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 }
 
-/** svm_get_clock() - KVM_GET_CLOCK. */
-void svm_get_clock(struct vm *vm, struct kvm_clock_data *c)
+/** guest_get_clock() - KVM_GET_CLOCK. */
+void guest_get_clock(struct vm *vm, struct kvm_clock_data *c)
 {
 	u64 ref_tsc, ref_ns, now;
 
@@ -172,8 +173,8 @@ void svm_get_clock(struct vm *vm, struct kvm_clock_data *c)
 		c->flags |= KVM_CLOCK_TSC_STABLE;
 }
 
-/** svm_set_clock() - KVM_SET_CLOCK. -EINVAL for flags other than KVM_CLOCK_REALTIME. */
-int svm_set_clock(struct vm *vm, const struct kvm_clock_data *c)
+/** guest_set_clock() - KVM_SET_CLOCK. -EINVAL for flags other than KVM_CLOCK_REALTIME. */
+int guest_set_clock(struct vm *vm, const struct kvm_clock_data *c)
 {
 	unsigned long flags;
 	unsigned int i;
@@ -262,7 +263,7 @@ static void write_wall_clock(struct vcpu *v, u64 gpa)
 	u64 boot;
 	u32 version, rem;
 
-	svm_get_clock(v->vm, &now);
+	guest_get_clock(v->vm, &now);
 	boot = now.realtime - now.clock;
 	if (mem_read(mem, gpa, &version, sizeof(version)))
 		return;
@@ -305,8 +306,8 @@ int clock_write_msr(struct vcpu *v, u32 index, u64 data)
 	return 0;
 }
 
-/** svm_kvmclock_ctrl() - KVM_KVMCLOCK_CTRL. -EINVAL until the guest has enabled kvmclock. */
-int svm_kvmclock_ctrl(struct vcpu *v)
+/** guest_kvmclock_ctrl() - KVM_KVMCLOCK_CTRL. -EINVAL until the guest has enabled kvmclock. */
+int guest_kvmclock_ctrl(struct vcpu *v)
 {
 	if (!(v->kvmclock_msr & 1))
 		return -EINVAL;

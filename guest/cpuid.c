@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * CPUID: what guests can be offered (the hardware's features that this module can really give), and
- * the instruction's intercept.
+ * what follows from what userspace then gave one.
  */
 #include <linux/kvm_para.h>
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
 
-#include "svm/exit.h"
+#include "guest/guest.h"
+#include "svm/cpu.h"
 #include "svm/fpu.h"
 
 /* Feature bits that may be passed on where the host has them (APM vol. 3, appendix E). */
@@ -177,13 +178,13 @@ static void add_extended(struct cpuid_list *l)
 }
 
 /**
- * svm_supported_cpuid() - KVM_GET_SUPPORTED_CPUID.
+ * guest_supported_cpuid() - KVM_GET_SUPPORTED_CPUID.
  * @nent: in: room; out: entries
  * @e: room for *nent entries
  *
  * Return: 0 with *nent entries filled, or -E2BIG with *nent set to what is needed.
  */
-int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
+int guest_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
 {
 	struct cpuid_list l = { .e = e, .max = *nent };
 
@@ -194,8 +195,8 @@ int svm_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
 	return l.nr > l.max ? -E2BIG : 0;
 }
 
-/** svm_emulated_cpuid() - KVM_GET_EMULATED_CPUID: RDPID; as svm_supported_cpuid(). */
-int svm_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
+/** guest_emulated_cpuid() - KVM_GET_EMULATED_CPUID: RDPID; as guest_supported_cpuid(). */
+int guest_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
 {
 	*nent = 1;
 	*e = (struct kvm_cpuid_entry2) {
@@ -208,21 +209,9 @@ int svm_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
 
 /* --- a vCPU's CPUID --- */
 
-static const struct kvm_cpuid_entry2 *find(const struct vcpu *v, u32 function, u32 index)
-{
-	const struct kvm_cpuid_entry2 *e = v->cpuid, *end = e + v->cpuid_nent;
-
-	for (; e < end; e++) {
-		if (e->function == function &&
-		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == index))
-			return e;
-	}
-	return NULL;
-}
-
 static u32 word(const struct vcpu *v, u32 function, u32 index, char reg)
 {
-	const struct kvm_cpuid_entry2 *e = find(v, function, index);
+	const struct kvm_cpuid_entry2 *e = cpuid_find(v, function, index);
 
 	if (!e)
 		return 0;
@@ -336,14 +325,14 @@ static u32 xsave_compact_size(struct vcpu *v, u64 xcr0)
 	return size;
 }
 
-/** svm_cpuid_registers() - in @e, what follows the vCPU's registers rather than userspace. */
-void svm_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e)
+/** guest_cpuid_registers() - in @e, what follows the vCPU's registers rather than userspace. */
+void guest_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e)
 {
 	if (e->function == 1) {
 		e->ecx &= ~BIT(27);
 		if (v->vmcb->save.cr4 & X86_CR4_OSXSAVE)
 			e->ecx |= BIT(27);
-		if (!(svm_apic_base(v) & MSR_IA32_APICBASE_ENABLE))
+		if (!(guest_apic_base(v) & MSR_IA32_APICBASE_ENABLE))
 			e->edx &= ~BIT(9);
 	} else if (e->function == 0xd && e->index == 0) {
 		e->ebx = xsave_size(v, v->xcr0);
@@ -354,20 +343,20 @@ void svm_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e)
 
 static bool same_entry(struct vcpu *v, struct kvm_cpuid_entry2 a, struct kvm_cpuid_entry2 b)
 {
-	svm_cpuid_registers(v, &a);
-	svm_cpuid_registers(v, &b);
+	guest_cpuid_registers(v, &a);
+	guest_cpuid_registers(v, &b);
 	return !memcmp(&a, &b, sizeof(a));
 }
 
 /**
- * svm_set_cpuid() - KVM_SET_CPUID2. Takes over @e (kvmalloc'ed) when it returns 0.
+ * guest_set_cpuid() - KVM_SET_CPUID2. Takes over @e (kvmalloc'ed) when it returns 0.
  * @v: the vCPU
  * @e: the entries
  * @nent: their number
  *
  * Return: 0, or -EINVAL for address widths that can't be, and for any change once the vCPU has run.
  */
-int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
+int guest_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 {
 	unsigned int i;
 
@@ -395,41 +384,13 @@ int svm_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 }
 
 /**
- * svm_enforce_pv() - KVM_CAP_ENFORCE_PV_FEATURE_CPUID: may the guest use only what its CPUID
+ * guest_enforce_pv() - KVM_CAP_ENFORCE_PV_FEATURE_CPUID: may the guest use only what its CPUID
  * offers?
  * @v: the vCPU
  * @on: only those of its CPUID
  */
-void svm_enforce_pv(struct vcpu *v, bool on)
+void guest_enforce_pv(struct vcpu *v, bool on)
 {
 	v->pv_enforce = on;
 	cpuid_update(v);
-}
-
-/**
- * exit_cpuid() - CPUID. Leaves that userspace did not give read as zero, as beyond the last one on
- * AMD.
- * @v: the vCPU
- */
-enum vcpu_next exit_cpuid(struct vcpu *v)
-{
-	const struct kvm_cpuid_entry2 *e = find(v, v->vmcb->save.rax, v->regs[REG_RCX]);
-	static const struct kvm_cpuid_entry2 none;
-	struct kvm_cpuid_entry2 seen;
-	enum vcpu_next next = insn_skip(v, 0xa20f, 2);
-
-	if (next != NEXT_GUEST)
-		return next;
-	if (!e) {
-		e = &none;
-	} else if (e->function == 1 || e->function == 0xd) {
-		seen = *e;
-		svm_cpuid_registers(v, &seen);
-		e = &seen;
-	}
-	v->vmcb->save.rax = e->eax;
-	v->regs[REG_RBX] = e->ebx;
-	v->regs[REG_RCX] = e->ecx;
-	v->regs[REG_RDX] = e->edx;
-	return NEXT_GUEST;
 }

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What a guest's processor has beside the VMCB: CPUID, the values of MSRs, time, paravirtual
+ * features. For svm/'s exit handlers and vm/'s ioctls; of what lies above, guest/ shares struct vcpu
+ * and calls vcpu_request() only. All take vcpu->mutex as held, except where said.
+ */
+#ifndef SVM_GUEST_H
+#define SVM_GUEST_H
+
+#include <linux/kvm_para.h>
+
+#include "svm/vcpu.h"
+
+/* Guest features digested from its CPUID (v->features). */
+#define GF_LM		BIT(0)
+#define GF_NX		BIT(1)
+#define GF_SCE		BIT(2)
+#define GF_FFXSR	BIT(3)
+#define GF_1G		BIT(4)
+#define GF_RDTSCP	BIT(5)
+#define GF_XSAVE	BIT(6)
+#define GF_SPEC_CTRL	BIT(7)
+#define GF_IBPB		BIT(8)
+#define GF_X2APIC	BIT(9)
+#define GF_TSC_DEADLINE	BIT(10)
+#define GF_SSBD		BIT(11)
+#define GF_STIBP	BIT(12)
+#define GF_TSC_ADJUST	BIT(13)
+#define GF_MTRR		BIT(14)
+#define GF_ARCH_CAP	BIT(15)
+#define GF_RDPID	BIT(16)
+
+static inline u64 guest_efer(const struct vcpu *v)
+{
+	return v->vmcb->save.efer & ~EFER_SVME;	/* SVM itself is not offered to guests */
+}
+
+/* Guest-physical memory, asleep or not as the handler may. */
+static inline int guest_read(struct vcpu *v, u64 gpa, void *buf, unsigned int len)
+{
+	return v->can_sleep ? mem_read(&v->vm->mem, gpa, buf, len) :
+			      mem_read_atomic(&v->vm->mem, gpa, buf, len);
+}
+
+static inline int guest_write(struct vcpu *v, u64 gpa, const void *buf, unsigned int len)
+{
+	return v->can_sleep ? mem_write(&v->vm->mem, gpa, buf, len) :
+			      mem_write_atomic(&v->vm->mem, gpa, buf, len);
+}
+
+/* --- cpuid.c --- */
+static inline const struct kvm_cpuid_entry2 *cpuid_find(const struct vcpu *v, u32 function, u32 index)
+{
+	const struct kvm_cpuid_entry2 *e = v->cpuid, *end = e + v->cpuid_nent;
+
+	for (; e < end; e++) {
+		if (e->function == function &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == index))
+			return e;
+	}
+	return NULL;
+}
+
+void cpuid_update(struct vcpu *v);
+/* takes over e (kvmalloc) on 0 */
+int guest_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent);
+void guest_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e);
+/* -E2BIG with *nent needed */
+int guest_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);
+int guest_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);
+void guest_enforce_pv(struct vcpu *v, bool on);
+
+/* --- msr.c --- */
+#define MAX_MCE_BANKS	32
+#define MCG_CTL_P	BIT_ULL(8)
+
+void msr_reset(struct vcpu *v);
+int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);	/* 0, -EINVAL, -ENOENT */
+int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
+int guest_get_feature_msr(u32 index, u64 *data);			/* 0 or -EINVAL */
+const u32 *guest_msr_list(unsigned int *nr);		/* KVM_GET_MSR_INDEX_LIST */
+const u32 *guest_feature_msr_list(unsigned int *nr);
+int guest_setup_mce(struct vcpu *v, u64 mcg_cap);
+u64 guest_mce_cap_supported(void);
+u64 guest_apic_base(struct vcpu *v);
+int guest_set_apic_base(struct vcpu *v, u64 data, bool host);
+
+/* --- clock.c --- */
+void clock_init(struct vm *vm);
+void clock_update(struct vcpu *v);		/* writes the kvmclock page; sleeps */
+int clock_write_msr(struct vcpu *v, u32 index, u64 data);
+u64 guest_tsc(struct vcpu *v);
+int tsc_write(struct vcpu *v, u64 data, bool host);
+void tsc_set_offset(struct vcpu *v, u64 offset);
+void guest_set_tsc_offset(struct vcpu *v, u64 offset);	/* KVM_VCPU_TSC_OFFSET */
+/* 0: the host's. -EINVAL where it would need scaling that is not there */
+int guest_set_tsc_khz(struct vcpu *v, u32 khz);
+u32 guest_get_tsc_khz(struct vcpu *v);
+bool guest_has_tsc_control(void);
+int guest_kvmclock_ctrl(struct vcpu *v);
+void guest_get_clock(struct vm *vm, struct kvm_clock_data *c);
+int guest_set_clock(struct vm *vm, const struct kvm_clock_data *c);
+
+/* --- pv.c --- */
+static inline bool pv_has(const struct vcpu *v, unsigned int feature)
+{
+	return v->pv_features & BIT(feature);
+}
+
+#define PV_NEEDS_APIC	((u32)(BIT(KVM_FEATURE_PV_EOI) | BIT(KVM_FEATURE_PV_UNHALT) | \
+			       BIT(KVM_FEATURE_PV_SEND_IPI)))
+
+u32 pv_supported(void);
+void pv_reset(struct vcpu *v);
+int pv_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);
+int pv_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
+void pv_sched_out(struct vcpu *v);
+void pv_steal_update(struct vcpu *v);
+void pv_steal_look(struct vcpu *v);
+void pv_eoi_arm(struct vcpu *v);
+void pv_eoi_sync(struct vcpu *v);
+
+#endif
