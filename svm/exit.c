@@ -18,12 +18,14 @@
 /*
  * The host's machine-check handler never saw it: run it here, before this thread can migrate. As if
  * the error had hit user mode: it was the guest's access, and the kernel's own state is sound.
+ * Kernels for clouds are built without that handler.
  */
 static enum vcpu_next exit_mc(struct vcpu *v)
 {
 	struct pt_regs regs = { .cs = 3, .flags = X86_EFLAGS_IF };
 
-	do_machine_check(&regs);
+	if (IS_ENABLED(CONFIG_X86_MCE))
+		do_machine_check(&regs);
 	return NEXT_OUTER;
 }
 
