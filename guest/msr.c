@@ -21,6 +21,7 @@
 void msr_reset(struct vcpu *v)
 {
 	v->misc_enable = MISC_ENABLE_NO_PMU;
+	v->misc_features = 0;
 	v->vmcb->save.g_pat = PAT_RESET;
 	v->patch_level = 0x01000065;
 	v->spec_ctrl = 0;
@@ -41,6 +42,7 @@ static const u32 msr_list[] = {
 	MSR_IA32_CR_PAT, MSR_IA32_TSC_DEADLINE, MSR_IA32_MISC_ENABLE, MSR_IA32_SPEC_CTRL,
 	MSR_IA32_MCG_CAP, MSR_IA32_MCG_STATUS, MSR_IA32_MCG_CTL,
 	MSR_MTRRdefType, MSR_IA32_ARCH_CAPABILITIES, MSR_IA32_PERF_CAPABILITIES,
+	MSR_PLATFORM_INFO, MSR_MISC_FEATURES_ENABLES,
 	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE, MSR_TSC_AUX,
 	MSR_K7_HWCR, MSR_VM_HSAVE_PA, MSR_AMD64_PATCH_LEVEL, MSR_AMD64_DE_CFG,
@@ -362,6 +364,14 @@ int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 	case MSR_IA32_MISC_ENABLE:
 		*data = v->misc_enable;
 		break;
+	case MSR_PLATFORM_INFO:
+		if (!host && READ_ONCE(v->vm->platform_info_hidden))
+			return -EINVAL;
+		*data = v->platform_info;
+		break;
+	case MSR_MISC_FEATURES_ENABLES:
+		*data = v->misc_features;
+		break;
 	case MSR_IA32_SPEC_CTRL:
 		if (!host && !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))
 			return -EINVAL;
@@ -518,6 +528,18 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		if (!host && (data ^ v->misc_enable) & MISC_ENABLE_NO_PMU)
 			return -EINVAL;
 		v->misc_enable = data;
+		return 0;
+	case MSR_PLATFORM_INFO:
+		/* What the guest has turned on stays possible. */
+		if (!host || (v->misc_features && !(data & MSR_PLATFORM_INFO_CPUID_FAULT)))
+			return -EINVAL;
+		v->platform_info = data;
+		return 0;
+	case MSR_MISC_FEATURES_ENABLES:
+		if (data & ~MSR_MISC_FEATURES_ENABLES_CPUID_FAULT ||
+		    (data && !(v->platform_info & MSR_PLATFORM_INFO_CPUID_FAULT)))
+			return -EINVAL;
+		v->misc_features = data;
 		return 0;
 	case MSR_IA32_SPEC_CTRL:
 		if (data & ~(u64)svm_caps.spec_ctrl_bits ||

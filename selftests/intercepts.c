@@ -15,6 +15,10 @@
 #define CANARY	   0x5afe5afe5afe5afeULL
 #define CANARY_GPA VM_FREE_GPA
 
+#define MSR_PLATFORM_INFO	  0xce
+#define MSR_MISC_FEATURES	  0x140
+#define PLATFORM_INFO_CPUID_FAULT (1ULL << 31)
+
 static struct vm *create_image_vm(struct vcpu **vcpu, void (*fn)(u64), u64 arg)
 {
 	struct vm *vm = vm_create_image();
@@ -154,6 +158,58 @@ static void guest_mwait(u64 arg)
 static void test_mwait(void)
 {
 	run_checks(guest_mwait, 0);
+}
+
+/*
+ * CPUID faulting, by Intel's MSRs as KVM has them (gVisor lives by it): with MISC_FEATURES_ENABLES[0]
+ * CPUID is #GP above CPL 0.
+ */
+static void guest_cpuid_fault(u64 arg)
+{
+	u64 val, v;
+	u32 eax = 0, ebx, ecx = 0, edx;
+
+	(void)arg;
+	guest_assert_eq(guest_try_rdmsr(MSR_PLATFORM_INFO, &val), NO_EXCEPTION);
+	guest_assert_eq(val, PLATFORM_INFO_CPUID_FAULT);
+	guest_assert_eq(guest_try_wrmsr(MSR_PLATFORM_INFO, val), 13);
+	guest_assert_eq(guest_try_rdmsr(MSR_MISC_FEATURES, &val), NO_EXCEPTION);
+	guest_assert_eq(val, 0);
+	guest_assert_eq(guest_try_wrmsr(MSR_MISC_FEATURES, 2), 13);
+	guest_assert_eq(guest_try_wrmsr(MSR_MISC_FEATURES, 1), NO_EXCEPTION);
+	guest_sync(1);
+	guest_assert_eq(guest_try_rdmsr(MSR_PLATFORM_INFO, &val), 13);
+	GUEST_TRY(v, "cpuid", OUT("+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx)), IN());
+	guest_assert_eq(v, NO_EXCEPTION);
+	enter_cpl3();
+	GUEST_TRY(v, "cpuid", OUT("+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx)), IN());
+	guest_assert_eq(v, 13);
+	guest_assert_eq(guest_ex_error, 0);
+	guest_sync(2);
+	GUEST_TRY(v, "cpuid", OUT("+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx)), IN());
+	guest_assert_eq(v, NO_EXCEPTION);
+	guest_done();
+}
+
+static void test_cpuid_fault(void)
+{
+	struct kvm_enable_cap hide = { .cap = KVM_CAP_MSR_PLATFORM_INFO };
+	struct vcpu *vcpu;
+	struct vm *vm = create_image_vm(&vcpu, guest_cpuid_fault, 0);
+
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	CHECK_EQ(vcpu_get_msr(vcpu, MSR_MISC_FEATURES), 1);
+	CHECK_EQ(vcpu_get_msr(vcpu, MSR_PLATFORM_INFO), PLATFORM_INFO_CPUID_FAULT);
+	/* What the guest uses is not taken away, other bits are kept as they are. */
+	CHECK(!vcpu_try_set_msr(vcpu, MSR_PLATFORM_INFO, 0));
+	CHECK(vcpu_try_set_msr(vcpu, MSR_PLATFORM_INFO, PLATFORM_INFO_CPUID_FAULT | 0xff00));
+	CHECK_EQ(vcpu_get_msr(vcpu, MSR_PLATFORM_INFO), PLATFORM_INFO_CPUID_FAULT | 0xff00);
+	CHECK_OK(ioctl(vm->fd, KVM_ENABLE_CAP, &hide));
+	CHECK_EQ(vcpu_run_guest(vcpu), 2);
+	CHECK(vcpu_try_set_msr(vcpu, MSR_MISC_FEATURES, 0));
+	CHECK(vcpu_try_set_msr(vcpu, MSR_PLATFORM_INFO, 0));
+	CHECK(!vcpu_try_set_msr(vcpu, MSR_MISC_FEATURES, 1));
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
 /* RDPMC: bad counters and CPL 3 without CR4.PCE are #GP. */
@@ -676,6 +732,7 @@ static void test_real_cpuid(void)
 static const struct ktap_test tests[] = {
 	{ "svm_insns_cpl0", test_svm_insns_cpl0, 0 },
 	{ "svm_insns_cpl3", test_svm_insns_cpl3, 0 },
+	{ "cpuid_fault", test_cpuid_fault, 0 },
 	{ "svme", test_svme, 0 },
 	{ "mwait", test_mwait, 0 },
 	{ "rdpmc", test_rdpmc, 0 },

@@ -403,6 +403,10 @@ static enum vcpu_next exit_cpuid(struct vcpu *v)
 	struct kvm_cpuid_entry2 seen;
 	enum vcpu_next next;
 
+	if (unlikely(v->misc_features) && v->vmcb->save.cpl) {	/* CPUID faulting */
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
 	next = insn_skip(v, 0xa20f, 2);
 	if (next != NEXT_GUEST)
 		return next;

@@ -245,6 +245,9 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 			return -EINVAL;
 		vm->hlt_in_guest |= arg & KVM_X86_DISABLE_EXITS_HLT;
 		return 0;
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		WRITE_ONCE(vm->platform_info_hidden, !arg);
+		return 0;
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 		return arg == 1 ? 0 : -EINVAL;	/* it is never off */
 	case KVM_CAP_SPLIT_IRQCHIP:
@@ -321,6 +324,7 @@ int svm_vcpu_init(struct vcpu *v)
 	if (r)
 		goto free_fpu;
 	v->mcg_cap = 32;
+	v->platform_info = MSR_PLATFORM_INFO_CPUID_FAULT;
 	cpuid_update(v);
 	vcpu_reset(v, false);
 	/* The guest's TSC starts at 0, in step with the VM's other vCPUs. */

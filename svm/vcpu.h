@@ -139,7 +139,7 @@ struct vcpu {
 	u64 tsc_adjust;
 	u64 tsc_aux;
 	u32 tsc_khz;
-	u64 misc_enable;
+	u64 misc_enable, platform_info, misc_features;
 	u64 mcg_cap, mcg_status, mcg_ctl;
 	u64 mce_banks[32 * 4];
 	u64 mtrr_deftype, mtrr_var[16], mtrr_fixed[11];
@@ -218,6 +218,7 @@ struct vm {
 	u32 msr_exits;			/* KVM_MSR_EXIT_REASON_* */
 	u32 hypercall_exits;		/* bits of KVM_HC_* that userspace serves */
 	bool exception_payload, triple_fault_event;
+	bool platform_info_hidden;	/* reading MSR_PLATFORM_INFO is #GP */
 	bool hlt_in_guest;		/* HLT is not intercepted; set before the first vCPU */
 	bool has_halt_poll;		/* halt_poll_ns counts, not the module's parameter */
 	unsigned int halt_poll_ns;

@@ -80,6 +80,7 @@ static const struct capability capabilities[] = {
 	{ KVM_CAP_EXT_CPUID, 1 },
 	{ KVM_CAP_EXT_EMUL_CPUID, 1 },
 	{ KVM_CAP_GET_MSR_FEATURES, 1 },
+	{ KVM_CAP_MSR_PLATFORM_INFO, 1 },
 	{ KVM_CAP_MP_STATE, 1 },
 	{ KVM_CAP_VCPU_EVENTS, 1 },
 	{ KVM_CAP_INTR_SHADOW, 1 },
