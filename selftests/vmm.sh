@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # vmm.sh [--fetch | NAME...] - Debian's QEMU on /dev/svm, as people use it: disks, networks, interrupt controllers in the
-# kernel, in QEMU and in both, UEFI, PVH, snapshots, migration, gdb, reboots; and guests that are not a 64-bit Linux
+# kernel, in QEMU and in both, UEFI, PVH, snapshots, migration, gdb, reboots; guests that are not a 64-bit Linux; and gVisor
 # Functions are called through point().
 # shellcheck disable=SC2317,SC2016
 set -eu
@@ -15,7 +15,7 @@ number=0 failed=0 wanted=" $* "
 
 # Guests from Debian's packages. An L1 has no network: --fetch puts them in the cache.
 kernel32='linux-image-6[.]1[.][0-9]+-[0-9]+-686-pae:i386'
-packages=(memtest86+ ipxe grub-pc-bin grub-common "$kernel32" busybox-static:i386)
+packages=(runsc memtest86+ ipxe grub-pc-bin grub-common "$kernel32" busybox-static:i386)
 if [ "${1-}" = --fetch ]; then
 	for name in "${packages[@]}"; do
 		"$top/scripts/debian-package" "$name" >/dev/null || :
@@ -332,6 +332,23 @@ linux32() {
 	mv "$work/initrd.64" "$work/initrd"
 }
 
+# A kernel in Go that enters its own process as a guest, maps memory as it faults, and runs Linux programs on four vCPUs
+gvisor() {
+	local why='' sum before
+	sum=$(sha256sum </usr/bin/perl)
+	before=$(cat /sys/module/svm/parameters/exits)
+	# shellcheck disable=SC2016
+	HOME=$work timeout 150 "$(package runsc)/usr/bin/runsc" --platform=kvm --network=none --ignore-cgroups \
+		--root="$work/runsc" 'do' sh -c 'dmesg; for i in 1 2 3 4; do
+			(sha256sum </usr/bin/perl; perl -e "print \"PERL \" . eval(join(q(+), 1..2000)) . qq(\n)") &
+		done; wait' </dev/null >"$work/out" 2>&1 || why="status $?"
+	[ "$(grep -ac "^$sum" "$work/out")" -eq 4 ] || why=${why:-not four sums that are right}
+	[ "$(grep -ac '^PERL 2001000$' "$work/out")" -eq 4 ] || why=${why:-not four perls that can count}
+	said 'Starting gVisor' || why=${why:-this is not gVisor}
+	[ $(($(cat /sys/module/svm/parameters/exits) - before)) -gt 1000 ] || why=${why:-there was no guest}
+	result gvisor "$why"
+}
+
 ovmf() {
 	machine q35 2 boot -no-reboot -bios /usr/share/qemu/OVMF.fd
 	run ovmf 2
@@ -376,7 +393,7 @@ guest() {
 
 echo "KTAP version 1"
 plan="1..$#"
-[ $# -gt 0 ] || plan=1..17
+[ $# -gt 0 ] || plan=1..18
 echo "$plan"
 kdir=$("$top/scripts/kernel-image" "$(uname -r)")
 abi=$(cat "$kdir/abi")
@@ -401,5 +418,6 @@ guest memtest_x64 memtest86+ memtest x64
 guest memtest_ia32 memtest86+ memtest ia32
 guest ipxe ipxe ipxe
 guest grub 'grub-pc-bin grub-common' grub
+guest gvisor runsc gvisor
 point reboots reboots microvm device
 exit "$failed"
