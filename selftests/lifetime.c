@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -465,6 +468,121 @@ static void test_many_vms(void)
 	CHECK_EQ(settle_refs(device_module(), refs, 3000), refs);
 }
 
+/* --- the end of memory inside a memory cgroup --- */
+
+#define GUEST_RAM     (256ULL << 20)
+#define GUEST_RAM_GPA (1ULL << 30)
+
+static bool put(const char *dir, const char *file, const char *text)
+{
+	char path[128];
+	int fd, n;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return false;
+	n = write(fd, text, strlen(text));
+	close(fd);
+	return n == (int)strlen(text);
+}
+
+static long long take(const char *dir, const char *file, const char *key)
+{
+	char path[128], text[512] = "", *at;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	fd = open(path, O_RDONLY);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		return -1;
+	close(fd);
+	at = strstr(text, key);
+	return at ? atoll(at + strlen(key)) : -1;
+}
+
+static void guest_touch(u64 arg)
+{
+	for (u64 gpa = GUEST_RAM_GPA; gpa < GUEST_RAM_GPA + arg; gpa += 4096)
+		*(volatile u64 *)gpa = gpa;
+	guest_done();
+}
+
+static void touch_all(void)
+{
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+
+	vm_set_slot(vm, 1, GUEST_RAM_GPA, map_anon(GUEST_RAM), GUEST_RAM, 0);
+	vcpu_set_guest(vcpu, guest_touch, GUEST_RAM);
+	vcpu_run_guest(vcpu);
+}
+
+/* What the module itself allocates counts, too: nothing here touches memory of its own. */
+static void create_all(void)
+{
+	struct rlimit files = { 65536, 65536 };
+	int dev = vm_open_device();
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	for (int i = 0; i < 3000; i++) {
+		int vm = ioctl(dev, KVM_CREATE_VM, 0);
+
+		if (vm < 0)
+			break;
+		for (int n = 0; n < 16; n++)
+			ioctl(vm, KVM_CREATE_VCPU, n);
+	}
+}
+
+static void test_memcg(void)
+{
+	static void (*const greedy[])(void) = { touch_all, create_all };
+	long long refs = module_refs(device_module());
+	char root[] = "/tmp/cgroup.XXXXXX", dir[64], pid_text[16];
+
+	CHECK(mkdtemp(root));
+	CHECK_OK(mount("cgroup2", root, "cgroup2", 0, NULL));
+	snprintf(dir, sizeof(dir), "%s/svm-test", root);
+	if (!put(root, "cgroup.subtree_control", "+memory"))
+		ktap_skip("no memory controller for cgroups");
+	for (unsigned int i = 0; i < ARRAY_LEN(greedy); i++) {
+		int status;
+		pid_t pid;
+
+		CHECK_OK(mkdir(dir, 0700));
+		CHECK(put(dir, "memory.max", "67108864"));
+		put(dir, "memory.swap.max", "0");
+		pid = fork();
+		CHECK_OK(pid);
+		if (!pid) {
+			alarm(0);
+			snprintf(pid_text, sizeof(pid_text), "%d", getpid());
+			if (!put(dir, "cgroup.procs", pid_text))
+				_exit(2);
+			greedy[i]();
+			_exit(0);
+		}
+		CHECK(waitpid(pid, &status, 0) == pid);
+		/* Of many VMs the last may be refused, instead of the process killed. */
+		CHECKF(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL
+					   : i && !WEXITSTATUS(status),
+		       "%u: status %#x", i, status);
+		CHECKF(take(dir, "memory.events", "max ") > 0, "%u: the limit was not reached", i);
+		CHECK_EQ(settle_refs(device_module(), refs, 20000), refs);
+		for (int n = 0; n < 100 && take(dir, "memory.current", "") > 1 << 20; n++)
+			sleep_ms(100);
+		ktap_diag("%u: %lld times at the limit, %lld killed, %lld KiB left", i,
+			  take(dir, "memory.events", "max "),
+			  take(dir, "memory.events", "oom_kill "),
+			  take(dir, "memory.current", "") / 1024);
+		CHECK(take(dir, "memory.current", "") <= 1 << 20);
+		CHECK_OK(rmdir(dir));
+	}
+	umount(root);
+	rmdir(root);
+}
+
 static const struct ktap_test tests[] = {
 	{ "close_vm_first", test_close_vm_first, 0 },
 	{ "mapping_last", test_mapping_last, 0 },
@@ -479,6 +597,7 @@ static const struct ktap_test tests[] = {
 	{ "shared_vcpu", test_shared_vcpu, 60 },
 	{ "scribble", test_scribble, 0 },
 	{ "many_vms", test_many_vms, 120 },
+	{ "memcg", test_memcg, 120 },
 };
 
 KTAP_MAIN(tests)
