@@ -4,6 +4,9 @@
  *
  *	clang -g -O1 -fsanitize=fuzzer,address,undefined -I../.. fuzz_emulate.c ../../emulate/[a-z]*.c
  *
+ * With -DSWEEP instead a program that goes through instructions by itself: the first three bytes in order, behind each
+ * of a list of prefixes, in each mode; the rest, and the state, random.
+ *
  * The input is the machine's state and the instruction. Memory answers every access; its ops also wait, fault and ask to
  * retry, as the input says. Whatever happens, an instruction that did not retire has left RIP alone.
  */
@@ -149,6 +152,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	struct emul e = {};
 	struct input in = {};
 	enum emul_status st;
+	struct emul_mov mov;
 	u64 rip;
 
 	if (size > sizeof(in))
@@ -165,7 +169,10 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	e.lma = e.mode == EMUL_LONG64 || (in.cpl & 4);
 	e.ops = &ops;
 	e.fx = image;
-	e.cr4 = 1 << 9; /* OSFXSR */
+	e.cr0 = in.given >> 6 << 2;		 /* EM, TS */
+	e.cr4 = (in.given & 0x10) << 5 ^ 1 << 9; /* OSFXSR */
+	e.cr4 |= (in.given & 0x20) << 6;	 /* UMIP */
+	image[2] = in.cpl & 8 ? 0x80 : 0;	 /* an x87 exception is pending */
 	for (unsigned int i = 0; i < EMUL_NR_TABLES; i++) {
 		e.segs[i].base = in.base[i];
 		e.segs[i].limit = ~in.limit[i];
@@ -190,6 +197,65 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		require(st != EMUL_DONE || e.insn.rep || jumps(e.insn.opcode));
 	}
 	require(st == EMUL_DONE || e.rip == rip);
-	emul_insn_len(in.bytes, in.given & 15, e.mode, in.bytes + 1, 2);
+	emul_insn_len(in.bytes, in.given & 15, e.mode, in.bytes + (in.cpl >> 4 & 3), 2);
+	if (emul_decode_mov(in.bytes, e.mode, &mov))
+		require(mov.len <= EMUL_INSN_MAX && mov.modrm < mov.len && mov.reg < 16);
 	return 0;
 }
+
+#ifdef SWEEP
+#include <stdio.h>
+
+static u64 next_random(u64 *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	return *x ^= *x << 17;
+}
+
+/* SWEEP SEED FIRST LAST STEP: prefixes FIRST to LAST, every STEPth value of the three bytes */
+int main(int argc, char **argv)
+{
+	static const u8 prefixes[][4] = {
+		{ 0 },
+		{ 1, 0x66 },
+		{ 1, 0x67 },
+		{ 1, 0xf0 },
+		{ 1, 0xf2 },
+		{ 1, 0xf3 },
+		{ 1, 0x0f },
+		{ 1, 0x48 },
+		{ 1, 0x4f },
+		{ 2, 0x66, 0x0f },
+		{ 2, 0xf3, 0x0f },
+		{ 2, 0xf2, 0x0f },
+		{ 2, 0xf0, 0x0f },
+		{ 2, 0x48, 0x0f },
+		{ 3, 0x0f, 0x38 },
+	};
+	u64 seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1, x = seed, runs = 0;
+	unsigned int first = argc > 2 ? strtoul(argv[2], NULL, 0) : 0;
+	unsigned int last = argc > 3 ? strtoul(argv[3], NULL, 0) : 100;
+	unsigned int step = argc > 4 ? strtoul(argv[4], NULL, 0) : 1;
+	u8 data[(sizeof(struct input) + 7) & ~7] = {};
+
+	setvbuf(stdout, NULL, _IONBF, 0);
+	printf("KTAP version 1\n1..1\n");
+	for (unsigned int p = first; p <= last && p < sizeof(prefixes) / 4; p++) {
+		for (u32 v = 0; v < 1 << 24; v += step) {
+			/* The state of one in eight: that is most of the work. */
+			if (!(v / step & 7))
+				for (size_t i = 0; i < sizeof(data); i += 8)
+					memcpy(data + i, &(u64){ next_random(&x) }, 8);
+			memcpy(data, prefixes[p] + 1, prefixes[p][0] & 3);
+			memcpy(data + (prefixes[p][0] & 3), &v, 3);
+			for (u8 mode = 0; mode <= EMUL_LONG64; mode++, runs++) {
+				data[EMUL_INSN_MAX + offsetof(struct input, mode)] = mode;
+				LLVMFuzzerTestOneInput(data, sizeof(struct input));
+			}
+		}
+	}
+	printf("# %llu runs\nok 1 sweep\n", (unsigned long long)runs);
+	return 0;
+}
+#endif
