@@ -661,6 +661,24 @@ static void fail_insn(const struct insn *in, const char *what, u64 got, u64 want
 		  (unsigned long long)got, (unsigned long long)want);
 }
 
+/*
+ * With 32-bit addresses and ECX=0 a REP does nothing, on AMD's processors. Intel's may clear the upper halves of RCX, RSI
+ * and RDI.
+ */
+static bool rep_of_nothing(const struct insn *in, const struct state *s)
+{
+	return in->rep && in->addrsize && !(u32)s->in[1];
+}
+
+static bool same_register(const struct insn *in, const struct state *s, unsigned int i,
+			  u64 emulated)
+{
+	if (rep_of_nothing(in, s) && __builtin_cpu_is("intel") && (i == 1 || i == 6 || i == 7))
+		return emulated == s->in[i] &&
+		       (s->out[i] == s->in[i] || s->out[i] == (u32)s->in[i]);
+	return emulated == s->out[i];
+}
+
 static void compare(const struct insn *in, const struct emul *e, const struct state *s)
 {
 	u64 mask = (FL_ARITH | FL_DF) & ~undefined(in, s->in);
@@ -668,7 +686,7 @@ static void compare(const struct insn *in, const struct emul *e, const struct st
 
 	for (unsigned int i = 0; i < 16; i++) {
 		snprintf(name, sizeof(name), "register %u", i);
-		if (e->regs[i] != s->out[i])
+		if (!same_register(in, s, i, e->regs[i]))
 			fail_insn(in, name, e->regs[i], s->out[i], s);
 	}
 	if ((e->rflags ^ s->out_flags) & mask)
