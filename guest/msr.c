@@ -421,6 +421,9 @@ int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 	case MSR_VM_CR:
 		*data = BIT_ULL(3) | BIT_ULL(4);	/* SVM is disabled and locked for guests */
 		break;
+	/* Every AMD processor has them. These hold and count nothing, as KVM's without a PMU. */
+	case MSR_K7_EVNTSEL0 ... MSR_K7_EVNTSEL3:
+	case MSR_K7_PERFCTR0 ... MSR_K7_PERFCTR3:
 	case MSR_AMD64_SYSCFG:		/* no memory encryption, no TOM2: what Linux probes for */
 	case MSR_AMD64_OSVW_ID_LENGTH:
 	case MSR_AMD64_OSVW_STATUS:
@@ -606,6 +609,9 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 	case MSR_IA32_PERF_CAPABILITIES:
 	case MSR_VM_HSAVE_PA:
 		return host && !data ? 0 : -EINVAL;
+	case MSR_K7_EVNTSEL0 ... MSR_K7_EVNTSEL3:
+	case MSR_K7_PERFCTR0 ... MSR_K7_PERFCTR3:
+		return 0;
 	case MSR_IA32_DEBUGCTLMSR:	/* no LBR and no BTF for guests */
 		return data ? -EINVAL : 0;
 	case MSR_KVM_WALL_CLOCK:
