@@ -13,7 +13,7 @@
 
 #include "irqchip/private.h"
 
-#define APIC_VERSION	0x00050010	/* version 0x10, LVT entries 0..5 */
+#define APIC_VERSION	0x00050014	/* version 0x14 as with KVM, LVT entries 0..5 */
 #define APIC_DEFAULT	0xfee00000ull
 #define BASE_BSP	BIT_ULL(8)
 #define BASE_EXTD	BIT_ULL(10)
