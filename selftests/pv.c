@@ -628,7 +628,7 @@ static void guest_steal(u64 arg)
 	guest_sync(1);
 	first = s->steal;
 	/* Compete with the host's thread for a while. */
-	for (end = rdtsc() + (3ULL << 30); rdtsc() < end && s->steal < first + 50000000;)
+	for (end = rdtsc() + (30ULL << 30); rdtsc() < end && s->steal < first + 50000000;)
 		cpu_relax();
 	guest_assert_eq(s->version & 1, 0);
 	guest_assert(s->version >= 2);

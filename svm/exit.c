@@ -249,6 +249,10 @@ static enum vcpu_next exit_xsetbv(struct vcpu *v)
 	u64 xcr0 = reg_read_edx_eax(v);
 	enum vcpu_next next;
 
+	if (!(v->vmcb->save.cr4 & X86_CR4_OSXSAVE)) {	/* QEMU 10 has not looked */
+		raise(v, X86_TRAP_UD);
+		return NEXT_GUEST;
+	}
 	if (v->vmcb->save.cpl || (u32)v->regs[REG_RCX] != 0 || !xcr0_valid(v, xcr0)) {
 		raise_error(v, X86_TRAP_GP, 0);
 		return NEXT_GUEST;
@@ -299,8 +303,13 @@ static enum vcpu_next exit_hlt(struct vcpu *v)
  */
 static enum vcpu_next exit_wbinvd(struct vcpu *v)
 {
-	enum vcpu_next next = insn_skip(v, 0x090f, 2);
+	enum vcpu_next next;
 
+	if (unlikely(v->vmcb->save.cpl)) {	/* QEMU 10 has not looked */
+		raise_error(v, X86_TRAP_GP, 0);
+		return NEXT_GUEST;
+	}
+	next = insn_skip(v, 0x090f, 2);
 	return next == NEXT_OUTER ? insn_skip(v, 0x080f, 2) : next;
 }
 

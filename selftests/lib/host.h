@@ -48,6 +48,9 @@ int cpus_with_svme(void);
 /** bind_cpu() - let this thread run on CPU @cpu alone; on all if negative */
 void bind_cpu(int cpu);
 
+/** emulator_version() - 100 * major + minor of the QEMU whose TCG this machine is; 0 on hardware */
+int emulator_version(void);
+
 /** module_load() - insmod of a file with parameters; 0 or -errno */
 int module_load(const char *path, const char *params);
 
