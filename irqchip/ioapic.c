@@ -13,7 +13,6 @@
 #define PINS		IRQCHIP_NR_GSIS
 #define VERSION		(0x11 | (PINS - 1) << 16)
 
-#define RTE_MODE(e)	(((e) >> 8) & 7)
 #define RTE_LOGICAL	BIT_ULL(11)
 #define RTE_REMOTE_IRR	BIT_ULL(14)
 #define RTE_LEVEL	BIT_ULL(15)
@@ -50,9 +49,8 @@ static int deliver(struct ioapic *io, unsigned int pin)
 	struct apic_msg msg = {
 		.dest = e >> 56,
 		.vector = e & 0xff,
-		.mode = RTE_MODE(e),
+		.mode = e & APIC_MODE_MASK,
 		.logical = e & RTE_LOGICAL,
-		.level = true,
 		.trig_level = e & RTE_LEVEL,
 	};
 	int r;

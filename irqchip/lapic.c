@@ -8,23 +8,13 @@
  */
 #include <linux/nospec.h>
 #include <linux/slab.h>
-#include <asm/apicdef.h>
 #include <asm/msr-index.h>
 
 #include "irqchip/private.h"
 
-#define APIC_VERSION	0x00050014	/* version 0x14 as with KVM, LVT entries 0..5 */
-#define APIC_DEFAULT	0xfee00000ull
-#define BASE_BSP	BIT_ULL(8)
-#define BASE_EXTD	BIT_ULL(10)
-#define BASE_EN		BIT_ULL(11)
+#define APIC_VERSION		0x00050014	/* version 0x14 as with KVM, LVT entries 0..5 */
+#define X2APIC_MODE		(MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE)
 
-/* Bit numbers of ESR (16.4.6). */
-#define ESR_SEND_ILLEGAL	5
-#define ESR_RECV_ILLEGAL	6
-#define ESR_ILLEGAL_REG		7
-
-#define SVR_ENABLE		BIT(8)
 #define SVR_WRITABLE		0x3ff
 #define ICR_RESERVED		0xfff32000
 #define LVT_READONLY		0x5000	/* delivery status, remote IRR */
@@ -34,17 +24,17 @@
 /** lapic_x2apic() - is the APIC in x2APIC mode? */
 bool lapic_x2apic(const struct lapic *apic)
 {
-	return (READ_ONCE(apic->base) & (BASE_EN | BASE_EXTD)) == (BASE_EN | BASE_EXTD);
+	return (READ_ONCE(apic->base) & X2APIC_MODE) == X2APIC_MODE;
 }
 
 static bool hw_enabled(const struct lapic *apic)
 {
-	return READ_ONCE(apic->base) & BASE_EN;
+	return READ_ONCE(apic->base) & MSR_IA32_APICBASE_ENABLE;
 }
 
 static bool sw_enabled(const struct lapic *apic)
 {
-	return hw_enabled(apic) && (lapic_reg(apic, LAPIC_SVR) & SVR_ENABLE);
+	return hw_enabled(apic) && (lapic_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
 }
 
 static void update_enabled(struct lapic *apic)
@@ -62,8 +52,8 @@ static void reset_identity(struct lapic *apic)
 {
 	bool x2 = lapic_x2apic(apic);
 
-	lapic_set_reg(apic, LAPIC_ID, x2 ? apic->id : apic->id << 24);
-	lapic_set_reg(apic, LAPIC_LDR, x2 ? x2apic_ldr(apic->id) : 0);
+	lapic_set_reg(apic, APIC_ID, x2 ? apic->id : apic->id << 24);
+	lapic_set_reg(apic, APIC_LDR, x2 ? x2apic_ldr(apic->id) : 0);
 }
 
 /* --- IRR, ISR, PPR --- */
@@ -101,7 +91,7 @@ static int highest(const struct lapic *apic, u32 reg)
 
 static u8 ppr(const struct lapic *apic)
 {
-	u8 tpr = lapic_reg(apic, LAPIC_TPR), isr = READ_ONCE(apic->highest_isr);
+	u8 tpr = lapic_reg(apic, APIC_TASKPRI), isr = READ_ONCE(apic->highest_isr);
 
 	return (tpr & 0xf0) >= (isr & 0xf0) ? tpr : isr & 0xf0;
 }
@@ -109,8 +99,8 @@ static u8 ppr(const struct lapic *apic)
 /* Arbitration priority (16.6.4). */
 static u8 apr(const struct lapic *apic)
 {
-	u8 tpr = lapic_reg(apic, LAPIC_TPR), isr = apic->highest_isr & 0xf0;
-	int vector = highest(apic, LAPIC_IRR);
+	u8 tpr = lapic_reg(apic, APIC_TASKPRI), isr = apic->highest_isr & 0xf0;
+	int vector = highest(apic, APIC_IRR);
 	u8 irr = vector < 0 ? 0 : vector & 0xf0;
 
 	if ((tpr & 0xf0) >= irr && (tpr & 0xf0) > isr)
@@ -130,12 +120,12 @@ int lapic_pending_slow(struct lapic *apic)
 
 	if (!apic->enabled)
 		return -1;
-	vector = highest(apic, LAPIC_IRR);
+	vector = highest(apic, APIC_IRR);
 	if (vector < 0) {
 		WRITE_ONCE(apic->maybe_pending, false);
 		/* Clear the hint, then look again: a sender sets IRR, then the hint. */
 		smp_mb();
-		vector = highest(apic, LAPIC_IRR);
+		vector = highest(apic, APIC_IRR);
 		if (vector < 0)
 			return -1;
 		WRITE_ONCE(apic->maybe_pending, true);
@@ -145,8 +135,8 @@ int lapic_pending_slow(struct lapic *apic)
 
 static bool leave_service(struct lapic *apic, u8 vector)
 {
-	bool was_set = clear_vector(apic, LAPIC_ISR, vector);
-	int next = highest(apic, LAPIC_ISR);
+	bool was_set = clear_vector(apic, APIC_ISR, vector);
+	int next = highest(apic, APIC_ISR);
 
 	WRITE_ONCE(apic->highest_isr, next < 0 ? 0 : next);
 	return was_set;
@@ -159,8 +149,8 @@ static bool leave_service(struct lapic *apic, u8 vector)
  */
 void lapic_accept(struct lapic *apic, u8 vector)
 {
-	clear_vector(apic, LAPIC_IRR, vector);
-	set_vector(apic, LAPIC_ISR, vector);
+	clear_vector(apic, APIC_IRR, vector);
+	set_vector(apic, APIC_ISR, vector);
 	if (vector > apic->highest_isr)
 		WRITE_ONCE(apic->highest_isr, vector);
 }
@@ -176,7 +166,7 @@ bool lapic_put_back(struct lapic *apic, u8 vector)
 {
 	if (!leave_service(apic, vector))
 		return false;
-	set_vector(apic, LAPIC_IRR, vector);
+	set_vector(apic, APIC_IRR, vector);
 	WRITE_ONCE(apic->maybe_pending, true);
 	return true;
 }
@@ -188,7 +178,7 @@ bool lapic_put_back(struct lapic *apic, u8 vector)
 void lapic_eoi(struct lapic *apic)
 {
 	u8 vector = apic->highest_isr;
-	bool level = test_vector(apic, LAPIC_TMR, vector);
+	bool level = test_vector(apic, APIC_TMR, vector);
 
 	if (!vector)
 		return;
@@ -217,10 +207,10 @@ bool lapic_eoi_can_wait(const struct lapic *apic)
 
 	if (!apic->highest_isr || READ_ONCE(apic->maybe_pending) ||
 	    READ_ONCE(apic->chip->resampling) ||
-	    test_vector(apic, LAPIC_TMR, apic->highest_isr))
+	    test_vector(apic, APIC_TMR, apic->highest_isr))
 		return false;
 	for (i = 0; i < 8; i++)
-		in_service += hweight32(lapic_reg(apic, LAPIC_ISR + i * 16));
+		in_service += hweight32(lapic_reg(apic, APIC_ISR + i * 16));
 	return in_service == 1;
 }
 
@@ -234,11 +224,11 @@ bool lapic_eoi_can_wait(const struct lapic *apic)
  */
 bool lapic_accepts_pic(struct lapic *apic)
 {
-	u32 lvt0 = lapic_reg(apic, LAPIC_LVT0);
+	u32 lvt0 = lapic_reg(apic, APIC_LVT0);
 
-	if (!apic->is_bsp)
-		return false;
-	return !apic->enabled || (!(lvt0 & LVT_MASKED) && ((lvt0 >> 8) & 7) == APIC_EXTINT);
+	if (!apic->is_bsp || !apic->enabled)
+		return apic->is_bsp;
+	return (lvt0 & (APIC_LVT_MASKED | APIC_MODE_MASK)) == APIC_DM_EXTINT;
 }
 
 /**
@@ -249,7 +239,7 @@ bool lapic_accepts_pic(struct lapic *apic)
  */
 u8 lapic_get_cr8(struct lapic *apic)
 {
-	return lapic_reg(apic, LAPIC_TPR) >> 4;
+	return lapic_reg(apic, APIC_TASKPRI) >> 4;
 }
 
 /**
@@ -259,7 +249,7 @@ u8 lapic_get_cr8(struct lapic *apic)
  */
 void lapic_set_cr8(struct lapic *apic, u8 cr8)
 {
-	lapic_set_reg(apic, LAPIC_TPR, (cr8 & 15) << 4);
+	lapic_set_reg(apic, APIC_TASKPRI, (cr8 & 15) << 4);
 }
 
 /* --- messages --- */
@@ -273,14 +263,14 @@ static void kick(struct lapic *apic)
 static int request_vector(struct lapic *apic, u8 vector, bool trig_level)
 {
 	/* TMR first: it must be right when the vCPU sees the request. */
-	if (trig_level != test_vector(apic, LAPIC_TMR, vector)) {
+	if (trig_level != test_vector(apic, APIC_TMR, vector)) {
 		if (trig_level)
-			set_vector(apic, LAPIC_TMR, vector);
+			set_vector(apic, APIC_TMR, vector);
 		else
-			clear_vector(apic, LAPIC_TMR, vector);
+			clear_vector(apic, APIC_TMR, vector);
 	}
 	/* The atomic operation orders IRR before the hint; pairs with lapic_pending_slow(). */
-	if (set_vector(apic, LAPIC_IRR, vector))
+	if (set_vector(apic, APIC_IRR, vector))
 		return 0;	/* whoever set it sees to the rest */
 	WRITE_ONCE(apic->maybe_pending, true);
 	kick(apic);
@@ -288,12 +278,12 @@ static int request_vector(struct lapic *apic, u8 vector, bool trig_level)
 }
 
 /* Note an error, and raise the error interrupt (16.4.6). Any context. */
-static void raise_error(struct lapic *apic, int bit)
+static void raise_error(struct lapic *apic, u32 error)
 {
-	u32 lvt = lapic_reg(apic, LAPIC_LVTERR);
+	u32 lvt = lapic_reg(apic, APIC_LVTERR);
 
-	set_bit(bit, &apic->esr_pending);
-	if (READ_ONCE(apic->enabled) && !(lvt & LVT_MASKED) && (lvt & 0xff) >= 16)
+	set_bit(__ffs(error), &apic->esr_pending);
+	if (READ_ONCE(apic->enabled) && !(lvt & APIC_LVT_MASKED) && (lvt & 0xff) >= 16)
 		request_vector(apic, lvt & 0xff, false);
 }
 
@@ -307,32 +297,32 @@ static void raise_error(struct lapic *apic, int bit)
  * Return: 1 accepted, 0 coalesced with one that waits already, -1 not accepted (disabled, bad
  * vector).
  */
-int lapic_inject(struct lapic *apic, u8 mode, u8 vector, bool trig_level)
+int lapic_inject(struct lapic *apic, u32 mode, u8 vector, bool trig_level)
 {
 	switch (mode) {
-	case APIC_FIXED:
-	case APIC_LOWEST:
+	case APIC_DM_FIXED:
+	case APIC_DM_LOWEST:
 		if (!READ_ONCE(apic->enabled))
 			return -1;
 		if (vector < 16) {
-			raise_error(apic, ESR_RECV_ILLEGAL);
+			raise_error(apic, APIC_ESR_RECVILL);
 			return -1;
 		}
 		return request_vector(apic, vector, trig_level);
-	case APIC_NMI:
+	case APIC_DM_NMI:
 		set_bit(LAPIC_EV_NMI, &apic->events);
 		break;
-	case APIC_INIT:
+	case APIC_DM_INIT:
 		/* INIT cancels a SIPI that was sent before it. */
 		clear_bit(LAPIC_EV_SIPI, &apic->events);
 		set_bit(LAPIC_EV_INIT, &apic->events);
 		break;
-	case APIC_STARTUP:
+	case APIC_DM_STARTUP:
 		WRITE_ONCE(apic->sipi_vector, vector);
 		smp_wmb();	/* the vector before the event */
 		set_bit(LAPIC_EV_SIPI, &apic->events);
 		break;
-	case APIC_EXTINT:	/* reaches processors by the PIC's own line */
+	case APIC_DM_EXTINT:	/* reaches processors by the PIC's own line */
 	default:		/* no SMM */
 		return -1;
 	}
@@ -342,21 +332,21 @@ int lapic_inject(struct lapic *apic, u8 mode, u8 vector, bool trig_level)
 
 static bool match_logical(const struct lapic *apic, u32 dest)
 {
-	u32 ldr = lapic_reg(apic, LAPIC_LDR);
+	u32 ldr = lapic_reg(apic, APIC_LDR);
 
 	if (lapic_x2apic(apic))
 		return (dest >> 16) == (ldr >> 16) && (dest & ldr & 0xffff);
 	if (dest > 0xff)
 		return false;
 	ldr >>= 24;
-	if ((lapic_reg(apic, LAPIC_DFR) >> 28) == 0xf)	/* flat */
+	if ((lapic_reg(apic, APIC_DFR) >> 28) == 0xf)	/* flat */
 		return ldr & dest;
 	return (ldr >> 4) == (dest >> 4) && (ldr & dest & 15);
 }
 
 static bool match_physical(const struct lapic *apic, u32 dest)
 {
-	return dest == (lapic_x2apic(apic) ? apic->id : lapic_reg(apic, LAPIC_ID) >> 24);
+	return dest == (lapic_x2apic(apic) ? apic->id : lapic_reg(apic, APIC_ID) >> 24);
 }
 
 /*
@@ -375,11 +365,11 @@ static bool match(const struct lapic *apic, const struct apic_msg *msg)
 	if (!hw_enabled(apic))
 		return false;
 	switch (msg->shorthand) {
-	case SHORTHAND_SELF:
+	case APIC_DEST_SELF:
 		return apic == msg->src;
-	case SHORTHAND_ALL:
+	case APIC_DEST_ALLINC:
 		return true;
-	case SHORTHAND_OTHERS:
+	case APIC_DEST_ALLBUT:
 		return apic != msg->src;
 	}
 	if (broadcast(apic, msg))
@@ -403,11 +393,8 @@ int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
 	struct lapic *best = NULL, *apic;
 	int r = -1, one;
 
-	/* De-assertion of INIT only set arbitration ids on processors of old. */
-	if (msg->mode == APIC_INIT && msg->trig_level && !msg->level)
-		return -1;
 	/* A processor by its number: no need to look at all. 255 may be a broadcast. */
-	if (msg->shorthand == SHORTHAND_NONE && !msg->logical && msg->dest < min(nr, 0xffu)) {
+	if (!msg->shorthand && !msg->logical && msg->dest < min(nr, 0xffu)) {
 		apic = chip->lapics[array_index_nospec(msg->dest, IRQCHIP_MAX_VCPUS)];
 		if (apic->id == msg->dest && match(apic, msg))
 			return lapic_inject(apic, msg->mode, msg->vector, msg->trig_level);
@@ -416,7 +403,7 @@ int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
 		apic = chip->lapics[i];
 		if (!match(apic, msg))
 			continue;
-		if (msg->mode == APIC_LOWEST) {
+		if (msg->mode == APIC_DM_LOWEST) {
 			if (READ_ONCE(apic->enabled) && (!best || ppr(apic) < ppr(best)))
 				best = apic;
 			continue;
@@ -455,7 +442,7 @@ int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int wi
 			continue;
 		n = array_index_nospec(n, 2 * width);
 		if ((map[n / width] >> (n % width) & 1) &&
-		    lapic_inject(apic, (icr >> 8) & 7, icr & 0xff, false) >= 0)
+		    lapic_inject(apic, icr & APIC_MODE_MASK, icr & APIC_VECTOR_MASK, false) >= 0)
 			sent++;
 	}
 	return sent;
@@ -465,22 +452,21 @@ static void write_icr(struct lapic *apic, u32 low, u32 dest)
 {
 	struct apic_msg msg = {
 		.dest = dest,
-		.vector = low & 0xff,
-		.mode = (low >> 8) & 7,
-		.logical = low & BIT(11),
-		.level = low & BIT(14),
-		.trig_level = low & BIT(15),
-		.shorthand = (low >> 18) & 3,
-		.src = apic,
+		.shorthand = low & APIC_DEST_ALLBUT,
+		.mode = low & APIC_MODE_MASK,
+		.vector = low & APIC_VECTOR_MASK,
+		.logical = low & APIC_DEST_LOGICAL,
+		.src = apic,	/* and edge-triggered, whatever the bit says */
 	};
 
-	if ((msg.mode == APIC_FIXED || msg.mode == APIC_LOWEST) && msg.vector < 16) {
-		raise_error(apic, ESR_SEND_ILLEGAL);
+	if ((msg.mode == APIC_DM_FIXED || msg.mode == APIC_DM_LOWEST) && msg.vector < 16) {
+		raise_error(apic, APIC_ESR_SENDILL);
 		return;
 	}
-	/* IPIs of fixed mode are edge-triggered whatever the bit says. */
-	if (msg.mode != APIC_INIT)
-		msg.trig_level = false;
+	/* De-assertion of INIT only set arbitration ids on processors of old. */
+	if (msg.mode == APIC_DM_INIT &&
+	    (low & (APIC_INT_LEVELTRIG | APIC_INT_ASSERT)) == APIC_INT_LEVELTRIG)
+		return;
 	lapic_deliver(apic->chip, &msg);
 }
 
@@ -489,11 +475,11 @@ static void write_icr(struct lapic *apic, u32 low, u32 dest)
 static u32 read_reg(struct lapic *apic, u32 offset)
 {
 	switch (offset) {
-	case LAPIC_APR:
+	case APIC_ARBPRI:
 		return apr(apic);
-	case LAPIC_PPR:
+	case APIC_PROCPRI:
 		return ppr(apic);
-	case LAPIC_TMCCT:
+	case APIC_TMCCT:
 		return lapic_timer_current(apic);
 	default:
 		return lapic_reg(apic, offset);
@@ -503,22 +489,22 @@ static u32 read_reg(struct lapic *apic, u32 offset)
 static bool reg_exists(u32 offset)
 {
 	switch (offset) {
-	case LAPIC_ID:
-	case LAPIC_LVR:
-	case LAPIC_TPR:
-	case LAPIC_APR:
-	case LAPIC_PPR:
-	case LAPIC_EOI:
-	case LAPIC_RRR:
-	case LAPIC_LDR:
-	case LAPIC_DFR:
-	case LAPIC_SVR:
-	case LAPIC_ISR ... LAPIC_IRR + 0x70:
-	case LAPIC_ESR:
-	case LAPIC_ICR:
-	case LAPIC_ICR2:
-	case LAPIC_LVTT ... LAPIC_TMCCT:
-	case LAPIC_TDCR:
+	case APIC_ID:
+	case APIC_LVR:
+	case APIC_TASKPRI:
+	case APIC_ARBPRI:
+	case APIC_PROCPRI:
+	case APIC_EOI:
+	case APIC_RRR:
+	case APIC_LDR:
+	case APIC_DFR:
+	case APIC_SPIV:
+	case APIC_ISR ... APIC_IRR + 0x70:
+	case APIC_ESR:
+	case APIC_ICR:
+	case APIC_ICR2:
+	case APIC_LVTT ... APIC_TMCCT:
+	case APIC_TDCR:
 		return true;
 	default:
 		return false;
@@ -535,10 +521,10 @@ static bool reg_exists(u32 offset)
 u32 lapic_mmio_read(struct lapic *apic, u32 offset)
 {
 	offset &= 0xff0;
-	if (offset == LAPIC_EOI)
+	if (offset == APIC_EOI)
 		return 0;
 	if (!reg_exists(offset)) {
-		raise_error(apic, ESR_ILLEGAL_REG);
+		raise_error(apic, APIC_ESR_ILLREGA);
 		return 0;
 	}
 	return read_reg(apic, offset);
@@ -555,16 +541,16 @@ static u32 lvt_writable(u32 offset)
 		0x000100ff,	/* error */
 	};
 
-	return writable[array_index_nospec((offset - LAPIC_LVTT) >> 4, ARRAY_SIZE(writable))];
+	return writable[array_index_nospec((offset - APIC_LVTT) >> 4, ARRAY_SIZE(writable))];
 }
 
 static void write_lvt(struct lapic *apic, u32 offset, u32 val)
 {
 	val &= lvt_writable(offset);
-	if (!(lapic_reg(apic, LAPIC_SVR) & SVR_ENABLE))
-		val |= LVT_MASKED;
+	if (!(lapic_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED))
+		val |= APIC_LVT_MASKED;
 	lapic_set_reg(apic, offset, val);
-	if (offset == LAPIC_LVTT)
+	if (offset == APIC_LVTT)
 		lapic_timer_mode_changed(apic);
 }
 
@@ -572,14 +558,14 @@ static void mask_lvts(struct lapic *apic)
 {
 	u32 offset;
 
-	for (offset = LAPIC_LVTT; offset <= LAPIC_LVTERR; offset += 16)
-		lapic_set_reg(apic, offset, lapic_reg(apic, offset) | LVT_MASKED);
+	for (offset = APIC_LVTT; offset <= APIC_LVTERR; offset += 16)
+		lapic_set_reg(apic, offset, lapic_reg(apic, offset) | APIC_LVT_MASKED);
 }
 
 static void write_svr(struct lapic *apic, u32 val)
 {
-	lapic_set_reg(apic, LAPIC_SVR, val & SVR_WRITABLE);
-	if (!(val & SVR_ENABLE))
+	lapic_set_reg(apic, APIC_SPIV, val & SVR_WRITABLE);
+	if (!(val & APIC_SPIV_APIC_ENABLED))
 		mask_lvts(apic);
 	update_enabled(apic);
 	/* What was latched while disabled may go now. */
@@ -590,33 +576,33 @@ static void write_svr(struct lapic *apic, u32 val)
 static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 {
 	switch (offset) {
-	case LAPIC_TPR:
-		lapic_set_reg(apic, LAPIC_TPR, val & 0xff);
+	case APIC_TASKPRI:
+		lapic_set_reg(apic, APIC_TASKPRI, val & 0xff);
 		return true;
-	case LAPIC_EOI:
+	case APIC_EOI:
 		lapic_eoi(apic);
 		return true;
-	case LAPIC_SVR:
+	case APIC_SPIV:
 		write_svr(apic, val);
 		return true;
-	case LAPIC_ESR:
-		lapic_set_reg(apic, LAPIC_ESR, xchg(&apic->esr_pending, 0ul));
+	case APIC_ESR:
+		lapic_set_reg(apic, APIC_ESR, xchg(&apic->esr_pending, 0ul));
 		return true;
-	case LAPIC_LVTT:
-	case LAPIC_LVTTHMR:
-	case LAPIC_LVTPC:
-	case LAPIC_LVT0:
-	case LAPIC_LVT1:
-	case LAPIC_LVTERR:
+	case APIC_LVTT:
+	case APIC_LVTTHMR:
+	case APIC_LVTPC:
+	case APIC_LVT0:
+	case APIC_LVT1:
+	case APIC_LVTERR:
 		write_lvt(apic, offset, val);
 		return true;
-	case LAPIC_TMICT:
+	case APIC_TMICT:
 		if (lapic_timer_deadline_mode(apic))
 			return true;
-		lapic_set_reg(apic, LAPIC_TMICT, val);
+		lapic_set_reg(apic, APIC_TMICT, val);
 		lapic_timer_restart(apic);
 		return true;
-	case LAPIC_TDCR:
+	case APIC_TDCR:
 		lapic_timer_set_divisor(apic, val & 0xb);
 		return true;
 	default:
@@ -634,25 +620,25 @@ void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 {
 	offset &= 0xff0;
 	switch (offset) {
-	case LAPIC_ID:
-		lapic_set_reg(apic, LAPIC_ID, val & 0xff000000);
+	case APIC_ID:
+		lapic_set_reg(apic, APIC_ID, val & 0xff000000);
 		return;
-	case LAPIC_LDR:
-		lapic_set_reg(apic, LAPIC_LDR, val & 0xff000000);
+	case APIC_LDR:
+		lapic_set_reg(apic, APIC_LDR, val & 0xff000000);
 		return;
-	case LAPIC_DFR:
-		lapic_set_reg(apic, LAPIC_DFR, val | 0x0fffffff);
+	case APIC_DFR:
+		lapic_set_reg(apic, APIC_DFR, val | 0x0fffffff);
 		return;
-	case LAPIC_ICR2:
-		lapic_set_reg(apic, LAPIC_ICR2, val & 0xff000000);
+	case APIC_ICR2:
+		lapic_set_reg(apic, APIC_ICR2, val & 0xff000000);
 		return;
-	case LAPIC_ICR:
-		lapic_set_reg(apic, LAPIC_ICR, val & ~BIT(12));
-		write_icr(apic, val, lapic_reg(apic, LAPIC_ICR2) >> 24);
+	case APIC_ICR:
+		lapic_set_reg(apic, APIC_ICR, val & ~APIC_ICR_BUSY);
+		write_icr(apic, val, lapic_reg(apic, APIC_ICR2) >> 24);
 		return;
 	}
 	if (!write_reg(apic, offset, val) && !reg_exists(offset))
-		raise_error(apic, ESR_ILLEGAL_REG);
+		raise_error(apic, APIC_ESR_ILLREGA);
 }
 
 /**
@@ -665,26 +651,26 @@ void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
  */
 int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 {
-	u32 offset = array_index_nospec(msr - 0x800, 0x100) << 4;
+	u32 offset = array_index_nospec(msr - APIC_BASE_MSR, 0x100) << 4;
 
 	if (msr == MSR_IA32_TSC_DEADLINE) {
 		*val = lapic_timer_deadline_mode(apic) ? READ_ONCE(apic->tscdeadline) : 0;
 		return 0;
 	}
-	if (msr - 0x800 > 0xff || !lapic_x2apic(apic) || !reg_exists(offset))
+	if (msr - APIC_BASE_MSR > 0xff || !lapic_x2apic(apic) || !reg_exists(offset))
 		return -EINVAL;
 	switch (offset) {
-	case LAPIC_DFR:
-	case LAPIC_ICR2:
-	case LAPIC_EOI:
-	case LAPIC_APR:
-	case LAPIC_RRR:
+	case APIC_DFR:
+	case APIC_ICR2:
+	case APIC_EOI:
+	case APIC_ARBPRI:
+	case APIC_RRR:
 		return -EINVAL;
-	case LAPIC_ID:
+	case APIC_ID:
 		*val = apic->id;
 		return 0;
-	case LAPIC_ICR:
-		*val = lapic_reg(apic, LAPIC_ICR) | (u64)lapic_reg(apic, LAPIC_ICR2) << 32;
+	case APIC_ICR:
+		*val = lapic_reg(apic, APIC_ICR) | (u64)lapic_reg(apic, APIC_ICR2) << 32;
 		return 0;
 	default:
 		*val = read_reg(apic, offset);
@@ -696,16 +682,16 @@ int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 static u64 x2apic_reserved(u32 offset)
 {
 	switch (offset) {
-	case LAPIC_TPR:
+	case APIC_TASKPRI:
 		return ~0xffull;
-	case LAPIC_EOI:
-	case LAPIC_ESR:
+	case APIC_EOI:
+	case APIC_ESR:
 		return ~0ull;
-	case LAPIC_SVR:
+	case APIC_SPIV:
 		return ~0x3ffull;
-	case LAPIC_LVTT ... LAPIC_LVTERR:
+	case APIC_LVTT ... APIC_LVTERR:
 		return ~(u64)(lvt_writable(offset) | LVT_READONLY);
-	case LAPIC_TDCR:
+	case APIC_TDCR:
 		return ~0xbull;
 	default:
 		return ~0xffffffffull;
@@ -722,27 +708,27 @@ static u64 x2apic_reserved(u32 offset)
  */
 int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 {
-	u32 offset = array_index_nospec(msr - 0x800, 0x100) << 4;
+	u32 offset = array_index_nospec(msr - APIC_BASE_MSR, 0x100) << 4;
 
 	if (msr == MSR_IA32_TSC_DEADLINE) {
 		if (lapic_timer_deadline_mode(apic))
 			lapic_timer_set_deadline(apic, val);
 		return 0;
 	}
-	if (msr - 0x800 > 0xff || !lapic_x2apic(apic))
+	if (msr - APIC_BASE_MSR > 0xff || !lapic_x2apic(apic))
 		return -EINVAL;
-	if (offset == LAPIC_ICR) {
+	if (offset == APIC_ICR) {
 		if ((u32)val & ICR_RESERVED)
 			return -EINVAL;
-		lapic_set_reg(apic, LAPIC_ICR, (u32)val & ~BIT(12));
-		lapic_set_reg(apic, LAPIC_ICR2, val >> 32);
+		lapic_set_reg(apic, APIC_ICR, (u32)val & ~APIC_ICR_BUSY);
+		lapic_set_reg(apic, APIC_ICR2, val >> 32);
 		write_icr(apic, val, val >> 32);
 		return 0;
 	}
-	if (offset == LAPIC_SELF_IPI) {
+	if (offset == APIC_SELF_IPI) {
 		if (val & ~0xffull)
 			return -EINVAL;
-		write_icr(apic, SHORTHAND_SELF << 18 | (u32)val, 0);
+		write_icr(apic, APIC_DEST_SELF | (u32)val, 0);
 		return 0;
 	}
 	if (!reg_exists(offset) || val & x2apic_reserved(offset))
@@ -763,30 +749,25 @@ int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
  */
 int lapic_set_base(struct lapic *apic, u64 val, bool host)
 {
-	u64 old = apic->base, mode = val & (BASE_EN | BASE_EXTD);
+	u64 mode = val & X2APIC_MODE, old_mode = apic->base & X2APIC_MODE;
 	unsigned int i;
 
-	if (val & (~0ull << 52 | 0x2ffull) || mode == BASE_EXTD)
+	if (val & (~0ull << 52 | 0x2ffull) || mode == X2APIC_ENABLE)
 		return -EINVAL;
-	if (!host) {
-		u64 old_mode = old & (BASE_EN | BASE_EXTD);
-
-		if (old_mode == (BASE_EN | BASE_EXTD) && mode == BASE_EN)
-			return -EINVAL;
-		if (!old_mode && mode == (BASE_EN | BASE_EXTD))
-			return -EINVAL;
-	}
+	if (!host && ((old_mode == X2APIC_MODE && mode == MSR_IA32_APICBASE_ENABLE) ||
+		      (!old_mode && mode == X2APIC_MODE)))
+		return -EINVAL;
 	WRITE_ONCE(apic->base, val);
-	if ((val ^ old) & BASE_EXTD)
+	if ((mode ^ old_mode) & X2APIC_ENABLE)
 		reset_identity(apic);
-	if ((old & BASE_EN) && !(val & BASE_EN)) {
+	if (old_mode && !mode) {
 		lapic_timer_stop(apic);
-		lapic_set_reg(apic, LAPIC_SVR, 0xff);
+		lapic_set_reg(apic, APIC_SPIV, 0xff);
 		mask_lvts(apic);
 		/* Disabling forgets what was requested and in service (APM vol. 2, 16.3.1). */
 		for (i = 0; i < 8; i++) {
-			lapic_set_reg(apic, LAPIC_ISR + i * 16, 0);
-			lapic_set_reg(apic, LAPIC_IRR + i * 16, 0);
+			lapic_set_reg(apic, APIC_ISR + i * 16, 0);
+			lapic_set_reg(apic, APIC_IRR + i * 16, 0);
 		}
 		WRITE_ONCE(apic->highest_isr, 0);
 	}
@@ -806,7 +787,8 @@ void lapic_reset(struct lapic *apic, bool init)
 	u32 offset;
 
 	if (!init) {
-		WRITE_ONCE(apic->base, APIC_DEFAULT | BASE_EN | (apic->is_bsp ? BASE_BSP : 0));
+		WRITE_ONCE(apic->base, APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
+				       (apic->is_bsp ? MSR_IA32_APICBASE_BSP : 0));
 		WRITE_ONCE(apic->events, 0);
 	}
 	lapic_timer_reset(apic);
@@ -814,14 +796,14 @@ void lapic_reset(struct lapic *apic, bool init)
 	WRITE_ONCE(apic->enabled, false);
 	memset(apic->regs, 0, PAGE_SIZE);
 	reset_identity(apic);
-	lapic_set_reg(apic, LAPIC_LVR, APIC_VERSION);
-	lapic_set_reg(apic, LAPIC_DFR, 0xffffffff);
-	lapic_set_reg(apic, LAPIC_SVR, 0xff);
-	for (offset = LAPIC_LVTT; offset <= LAPIC_LVTERR; offset += 16)
-		lapic_set_reg(apic, offset, LVT_MASKED);
+	lapic_set_reg(apic, APIC_LVR, APIC_VERSION);
+	lapic_set_reg(apic, APIC_DFR, 0xffffffff);
+	lapic_set_reg(apic, APIC_SPIV, 0xff);
+	for (offset = APIC_LVTT; offset <= APIC_LVTERR; offset += 16)
+		lapic_set_reg(apic, offset, APIC_LVT_MASKED);
 	/* The PIC reaches the boot processor (api.rst: KVM_X86_QUIRK_LINT0_REENABLED). */
 	if (apic->is_bsp)
-		lapic_set_reg(apic, LAPIC_LVT0, APIC_EXTINT << 8);
+		lapic_set_reg(apic, APIC_LVT0, APIC_DM_EXTINT);
 	WRITE_ONCE(apic->highest_isr, 0);
 	WRITE_ONCE(apic->esr_pending, 0);
 	WRITE_ONCE(apic->maybe_pending, false);
@@ -899,14 +881,14 @@ int lapic_get_state(struct lapic *apic, struct kvm_lapic_state *s)
 	u32 *regs = (u32 *)s->regs;
 
 	memcpy(s->regs, apic->regs, sizeof(s->regs));
-	regs[LAPIC_TMCCT / 4] = lapic_timer_current(apic);
+	regs[APIC_TMCCT / 4] = lapic_timer_current(apic);
 	/* A count that is just running out must not look like one that has. */
-	if (!regs[LAPIC_TMCCT / 4] && lapic_timer_counting(apic))
-		regs[LAPIC_TMCCT / 4] = 1;
-	regs[LAPIC_APR / 4] = apr(apic);
-	regs[LAPIC_PPR / 4] = ppr(apic);
+	if (!regs[APIC_TMCCT / 4] && lapic_timer_counting(apic))
+		regs[APIC_TMCCT / 4] = 1;
+	regs[APIC_ARBPRI / 4] = apr(apic);
+	regs[APIC_PROCPRI / 4] = ppr(apic);
 	if (lapic_x2apic(apic) && !apic->chip->x2apic_format)
-		regs[LAPIC_ID / 4] = apic->id << 24;
+		regs[APIC_ID / 4] = apic->id << 24;
 	return 0;
 }
 
@@ -915,21 +897,21 @@ static void sanitise(struct lapic *apic)
 {
 	u32 offset;
 
-	lapic_set_reg(apic, LAPIC_LVR, APIC_VERSION);
-	lapic_set_reg(apic, LAPIC_TPR, lapic_reg(apic, LAPIC_TPR) & 0xff);
-	lapic_set_reg(apic, LAPIC_SVR, lapic_reg(apic, LAPIC_SVR) & SVR_WRITABLE);
-	lapic_set_reg(apic, LAPIC_DFR, lapic_reg(apic, LAPIC_DFR) | 0x0fffffff);
-	lapic_set_reg(apic, LAPIC_ESR, lapic_reg(apic, LAPIC_ESR) & 0xff);
-	lapic_set_reg(apic, LAPIC_ICR, lapic_reg(apic, LAPIC_ICR) & ~BIT(12));
-	lapic_set_reg(apic, LAPIC_TDCR, lapic_reg(apic, LAPIC_TDCR) & 0xb);
-	for (offset = LAPIC_LVTT; offset <= LAPIC_LVTERR; offset += 16)
+	lapic_set_reg(apic, APIC_LVR, APIC_VERSION);
+	lapic_set_reg(apic, APIC_TASKPRI, lapic_reg(apic, APIC_TASKPRI) & 0xff);
+	lapic_set_reg(apic, APIC_SPIV, lapic_reg(apic, APIC_SPIV) & SVR_WRITABLE);
+	lapic_set_reg(apic, APIC_DFR, lapic_reg(apic, APIC_DFR) | 0x0fffffff);
+	lapic_set_reg(apic, APIC_ESR, lapic_reg(apic, APIC_ESR) & 0xff);
+	lapic_set_reg(apic, APIC_ICR, lapic_reg(apic, APIC_ICR) & ~APIC_ICR_BUSY);
+	lapic_set_reg(apic, APIC_TDCR, lapic_reg(apic, APIC_TDCR) & 0xb);
+	for (offset = APIC_LVTT; offset <= APIC_LVTERR; offset += 16)
 		lapic_set_reg(apic, offset, lapic_reg(apic, offset) & lvt_writable(offset));
 	if (lapic_x2apic(apic)) {
 		reset_identity(apic);
 	} else {
-		lapic_set_reg(apic, LAPIC_ID, lapic_reg(apic, LAPIC_ID) & 0xff000000);
-		lapic_set_reg(apic, LAPIC_LDR, lapic_reg(apic, LAPIC_LDR) & 0xff000000);
-		lapic_set_reg(apic, LAPIC_ICR2, lapic_reg(apic, LAPIC_ICR2) & 0xff000000);
+		lapic_set_reg(apic, APIC_ID, lapic_reg(apic, APIC_ID) & 0xff000000);
+		lapic_set_reg(apic, APIC_LDR, lapic_reg(apic, APIC_LDR) & 0xff000000);
+		lapic_set_reg(apic, APIC_ICR2, lapic_reg(apic, APIC_ICR2) & 0xff000000);
 	}
 }
 
@@ -942,7 +924,7 @@ static void sanitise(struct lapic *apic)
  */
 int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s)
 {
-	u32 id = *(const u32 *)(s->regs + LAPIC_ID);
+	u32 id = *(const u32 *)(s->regs + APIC_ID);
 	int isr;
 
 	/* The older format has room for 8 bits of it: what stands there is ignored. */
@@ -951,7 +933,7 @@ int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s)
 	lapic_timer_stop(apic);
 	memcpy(apic->regs, s->regs, sizeof(s->regs));
 	sanitise(apic);
-	isr = highest(apic, LAPIC_ISR);
+	isr = highest(apic, APIC_ISR);
 	WRITE_ONCE(apic->highest_isr, isr < 0 ? 0 : isr);
 	update_enabled(apic);
 	WRITE_ONCE(apic->maybe_pending, true);

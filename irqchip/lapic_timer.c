@@ -12,9 +12,6 @@
 
 #include "irqchip/private.h"
 
-#define MODE_PERIODIC	1
-#define MODE_DEADLINE	2
-
 /* A guest can't make the host take timer interrupts more often than this. */
 #define MIN_PERIOD_NS	100000ull
 /* A deadline further off is looked at again after as many cycles; keeps the product below 2^64. */
@@ -22,9 +19,9 @@
 /* So near to the deadline it has come. */
 #define SLACK_NS	500
 
-static unsigned int mode(const struct lapic *apic)
+static u32 mode(const struct lapic *apic)
 {
-	return (lapic_reg(apic, LAPIC_LVTT) >> 17) & 3;
+	return lapic_reg(apic, APIC_LVTT) & (APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE);
 }
 
 /**
@@ -35,13 +32,13 @@ static unsigned int mode(const struct lapic *apic)
  */
 bool lapic_timer_deadline_mode(struct lapic *apic)
 {
-	return mode(apic) == MODE_DEADLINE;
+	return mode(apic) == APIC_LVT_TIMER_TSCDEADLINE;
 }
 
 /* The divisor of the bus clock: bits 3,1,0 of TDCR; 0b111 divides by 1. */
 static unsigned int divide_shift(const struct lapic *apic)
 {
-	u32 tdcr = lapic_reg(apic, LAPIC_TDCR);
+	u32 tdcr = lapic_reg(apic, APIC_TDCR);
 	u32 code = (tdcr & 3) | (tdcr & 8) >> 1;
 
 	return (code + 1) & 7;
@@ -56,9 +53,9 @@ static u64 to_ns(const struct lapic *apic, u32 count)
 /* The length of a period, 0 where the mode has none. */
 static u64 period(const struct lapic *apic)
 {
-	u64 ns = to_ns(apic, lapic_reg(apic, LAPIC_TMICT));
+	u64 ns = to_ns(apic, lapic_reg(apic, APIC_TMICT));
 
-	return mode(apic) == MODE_PERIODIC && ns ? max(ns, MIN_PERIOD_NS) : 0;
+	return mode(apic) == APIC_LVT_TIMER_PERIODIC && ns ? max(ns, MIN_PERIOD_NS) : 0;
 }
 
 /* From now to a deadline in guest TSC units; 0 if it has passed. */
@@ -93,10 +90,10 @@ void lapic_set_tsc_offset(struct lapic *apic, u64 offset)
 
 static void fire(struct lapic *apic)
 {
-	u32 lvt = lapic_reg(apic, LAPIC_LVTT);
+	u32 lvt = lapic_reg(apic, APIC_LVTT);
 
-	if (!(lvt & LVT_MASKED))
-		lapic_inject(apic, APIC_FIXED, lvt & 0xff, false);
+	if (!(lvt & APIC_LVT_MASKED))
+		lapic_inject(apic, APIC_DM_FIXED, lvt & 0xff, false);
 }
 
 static enum hrtimer_restart expired(struct hrtimer *timer)
@@ -183,7 +180,7 @@ static void start(struct lapic *apic, u32 count)
 void lapic_timer_restart(struct lapic *apic)
 {
 	lapic_timer_stop(apic);
-	start(apic, lapic_reg(apic, LAPIC_TMICT));
+	start(apic, lapic_reg(apic, APIC_TMICT));
 }
 
 /**
@@ -194,17 +191,17 @@ void lapic_timer_restart(struct lapic *apic)
  */
 void lapic_timer_restore(struct lapic *apic)
 {
-	u32 initial = lapic_reg(apic, LAPIC_TMICT), left = lapic_reg(apic, LAPIC_TMCCT);
+	u32 initial = lapic_reg(apic, APIC_TMICT), left = lapic_reg(apic, APIC_TMCCT);
 
 	lapic_timer_stop(apic);
 	apic->period_ns = 0;
-	apic->deadline_mode = mode(apic) == MODE_DEADLINE;
+	apic->deadline_mode = mode(apic) == APIC_LVT_TIMER_TSCDEADLINE;
 	if (apic->deadline_mode) {
 		lapic_timer_set_deadline(apic, apic->tscdeadline);
 		return;
 	}
 	apic->tscdeadline = 0;
-	if (!left && mode(apic) == MODE_PERIODIC)
+	if (!left && mode(apic) == APIC_LVT_TIMER_PERIODIC)
 		left = initial;
 	start(apic, min(left, initial));
 }
@@ -220,9 +217,9 @@ void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr)
 	u32 left = max(lapic_timer_current(apic), 1u);
 	bool counting = false;
 
-	if (lapic_timer_counting(apic) && tdcr != lapic_reg(apic, LAPIC_TDCR))
+	if (lapic_timer_counting(apic) && tdcr != lapic_reg(apic, APIC_TDCR))
 		counting = hrtimer_cancel(&apic->timer);
-	lapic_set_reg(apic, LAPIC_TDCR, tdcr);
+	lapic_set_reg(apic, APIC_TDCR, tdcr);
 	if (counting)
 		start(apic, left);
 }
@@ -236,14 +233,14 @@ void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr)
  */
 void lapic_timer_mode_changed(struct lapic *apic)
 {
-	bool deadline = mode(apic) == MODE_DEADLINE;
+	bool deadline = mode(apic) == APIC_LVT_TIMER_TSCDEADLINE;
 
 	if (deadline == apic->deadline_mode) {
 		WRITE_ONCE(apic->period_ns, period(apic));
 		return;
 	}
 	lapic_timer_reset(apic);
-	lapic_set_reg(apic, LAPIC_TMICT, 0);
+	lapic_set_reg(apic, APIC_TMICT, 0);
 	apic->deadline_mode = deadline;
 }
 
@@ -281,7 +278,7 @@ u32 lapic_timer_current(struct lapic *apic)
 	}
 	/* A period that was lengthened begins at the initial count nevertheless. */
 	return min_t(u64, div64_u64(left, apic->chip->bus_cycle_ns) >> divide_shift(apic),
-		     lapic_reg(apic, LAPIC_TMICT));
+		     lapic_reg(apic, APIC_TMICT));
 }
 
 /**

@@ -36,9 +36,8 @@ static void msi_decode(const struct irqchip *chip, u64 address, u32 data, struct
 		.dest = (address >> 12) & 0xff,
 		.logical = address & BIT(2),
 		.vector = data & 0xff,
-		.mode = (data >> 8) & 7,
+		.mode = data & APIC_MODE_MASK,
 		.trig_level = data & BIT(15),
-		.level = true,
 	};
 	if (chip->x2apic_format)
 		msg->dest |= (u32)(address >> 32) & 0xffffff00;
