@@ -15,7 +15,6 @@
 #define APIC_VERSION		0x00050014	/* version 0x14 as with KVM, LVT entries 0..5 */
 #define X2APIC_MODE		(MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE)
 
-#define SVR_WRITABLE		0x3ff
 #define ICR_RESERVED		0xfff32000
 #define LVT_READONLY		0x5000	/* delivery status, remote IRR */
 
@@ -32,28 +31,20 @@ static bool hw_enabled(const struct lapic *apic)
 	return READ_ONCE(apic->base) & MSR_IA32_APICBASE_ENABLE;
 }
 
-static bool sw_enabled(const struct lapic *apic)
-{
-	return hw_enabled(apic) && (lapic_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
-}
-
 static void update_enabled(struct lapic *apic)
 {
-	WRITE_ONCE(apic->enabled, sw_enabled(apic));
-}
-
-static u32 x2apic_ldr(u32 id)
-{
-	return (id >> 4) << 16 | BIT(id & 15);
+	WRITE_ONCE(apic->enabled, hw_enabled(apic) &&
+				  lapic_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
 }
 
 /* Identity registers as a change of mode or a reset leaves them (16.6.1, 16.11). */
 static void reset_identity(struct lapic *apic)
 {
+	u32 x2_ldr = (apic->id >> 4) << 16 | BIT(apic->id & 15);
 	bool x2 = lapic_x2apic(apic);
 
 	lapic_set_reg(apic, APIC_ID, x2 ? apic->id : apic->id << 24);
-	lapic_set_reg(apic, APIC_LDR, x2 ? x2apic_ldr(apic->id) : 0);
+	lapic_set_reg(apic, APIC_LDR, x2 ? x2_ldr : 0);
 }
 
 /* --- IRR, ISR, PPR --- */
@@ -133,12 +124,16 @@ int lapic_pending_slow(struct lapic *apic)
 	return (vector & 0xf0) > (ppr(apic) & 0xf0) ? vector : -1;
 }
 
+static void update_highest_isr(struct lapic *apic)
+{
+	WRITE_ONCE(apic->highest_isr, max(highest(apic, APIC_ISR), 0));
+}
+
 static bool leave_service(struct lapic *apic, u8 vector)
 {
 	bool was_set = clear_vector(apic, APIC_ISR, vector);
-	int next = highest(apic, APIC_ISR);
 
-	WRITE_ONCE(apic->highest_isr, next < 0 ? 0 : next);
+	update_highest_isr(apic);
 	return was_set;
 }
 
@@ -226,9 +221,9 @@ bool lapic_accepts_pic(struct lapic *apic)
 {
 	u32 lvt0 = lapic_reg(apic, APIC_LVT0);
 
-	if (!apic->is_bsp || !apic->enabled)
-		return apic->is_bsp;
-	return (lvt0 & (APIC_LVT_MASKED | APIC_MODE_MASK)) == APIC_DM_EXTINT;
+	if (!apic->is_bsp)
+		return false;
+	return !apic->enabled || (lvt0 & (APIC_LVT_MASKED | APIC_MODE_MASK)) == APIC_DM_EXTINT;
 }
 
 /**
@@ -489,21 +484,9 @@ static u32 read_reg(struct lapic *apic, u32 offset)
 static bool reg_exists(u32 offset)
 {
 	switch (offset) {
-	case APIC_ID:
-	case APIC_LVR:
-	case APIC_TASKPRI:
-	case APIC_ARBPRI:
-	case APIC_PROCPRI:
-	case APIC_EOI:
-	case APIC_RRR:
-	case APIC_LDR:
-	case APIC_DFR:
-	case APIC_SPIV:
-	case APIC_ISR ... APIC_IRR + 0x70:
-	case APIC_ESR:
-	case APIC_ICR:
-	case APIC_ICR2:
-	case APIC_LVTT ... APIC_TMCCT:
+	case APIC_ID ... APIC_LVR:
+	case APIC_TASKPRI ... APIC_ESR:
+	case APIC_ICR ... APIC_TMCCT:
 	case APIC_TDCR:
 		return true;
 	default:
@@ -530,23 +513,29 @@ u32 lapic_mmio_read(struct lapic *apic, u32 offset)
 	return read_reg(apic, offset);
 }
 
-static u32 lvt_writable(u32 offset)
+/* The bits that can be set in the registers that both modes write alike. */
+static u32 writable(u32 offset)
 {
-	static const u32 writable[] = {
-		0x000700ff,	/* timer: vector, mask, mode */
-		0x000107ff,	/* thermal */
-		0x000107ff,	/* performance */
-		0x0001a7ff,	/* LINT0: and polarity, trigger */
-		0x0001a7ff,	/* LINT1 */
-		0x000100ff,	/* error */
+	static const u32 bits[] = {
+		[APIC_TASKPRI >> 4]	= 0x000000ff,
+		[APIC_SPIV >> 4]	= 0x000003ff,
+		[APIC_LVTT >> 4]	= 0x000700ff,	/* vector, mask, mode */
+		[APIC_LVTTHMR >> 4]	= 0x000107ff,	/* vector, delivery mode, mask */
+		[APIC_LVTPC >> 4]	= 0x000107ff,
+		[APIC_LVT0 >> 4]	= 0x0001a7ff,	/* and polarity, trigger mode */
+		[APIC_LVT1 >> 4]	= 0x0001a7ff,
+		[APIC_LVTERR >> 4]	= 0x000100ff,
+		[APIC_TMICT >> 4]	= 0xffffffff,
+		[APIC_TDCR >> 4]	= 0x0000000b,
 	};
+	u32 n = offset >> 4;
 
-	return writable[array_index_nospec((offset - APIC_LVTT) >> 4, ARRAY_SIZE(writable))];
+	return n < ARRAY_SIZE(bits) ? bits[array_index_nospec(n, ARRAY_SIZE(bits))] : 0;
 }
 
 static void write_lvt(struct lapic *apic, u32 offset, u32 val)
 {
-	val &= lvt_writable(offset);
+	val &= writable(offset);
 	if (!(lapic_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED))
 		val |= APIC_LVT_MASKED;
 	lapic_set_reg(apic, offset, val);
@@ -564,7 +553,7 @@ static void mask_lvts(struct lapic *apic)
 
 static void write_svr(struct lapic *apic, u32 val)
 {
-	lapic_set_reg(apic, APIC_SPIV, val & SVR_WRITABLE);
+	lapic_set_reg(apic, APIC_SPIV, val & writable(APIC_SPIV));
 	if (!(val & APIC_SPIV_APIC_ENABLED))
 		mask_lvts(apic);
 	update_enabled(apic);
@@ -577,7 +566,7 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 {
 	switch (offset) {
 	case APIC_TASKPRI:
-		lapic_set_reg(apic, APIC_TASKPRI, val & 0xff);
+		lapic_set_reg(apic, APIC_TASKPRI, val & writable(APIC_TASKPRI));
 		return true;
 	case APIC_EOI:
 		lapic_eoi(apic);
@@ -588,12 +577,7 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 	case APIC_ESR:
 		lapic_set_reg(apic, APIC_ESR, xchg(&apic->esr_pending, 0ul));
 		return true;
-	case APIC_LVTT:
-	case APIC_LVTTHMR:
-	case APIC_LVTPC:
-	case APIC_LVT0:
-	case APIC_LVT1:
-	case APIC_LVTERR:
+	case APIC_LVTT ... APIC_LVTERR:
 		write_lvt(apic, offset, val);
 		return true;
 	case APIC_TMICT:
@@ -603,7 +587,7 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 		lapic_timer_restart(apic);
 		return true;
 	case APIC_TDCR:
-		lapic_timer_set_divisor(apic, val & 0xb);
+		lapic_timer_set_divisor(apic, val & writable(APIC_TDCR));
 		return true;
 	default:
 		return false;
@@ -621,16 +605,12 @@ void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 	offset &= 0xff0;
 	switch (offset) {
 	case APIC_ID:
-		lapic_set_reg(apic, APIC_ID, val & 0xff000000);
-		return;
 	case APIC_LDR:
-		lapic_set_reg(apic, APIC_LDR, val & 0xff000000);
+	case APIC_ICR2:
+		lapic_set_reg(apic, offset, val & 0xff000000);
 		return;
 	case APIC_DFR:
 		lapic_set_reg(apic, APIC_DFR, val | 0x0fffffff);
-		return;
-	case APIC_ICR2:
-		lapic_set_reg(apic, APIC_ICR2, val & 0xff000000);
 		return;
 	case APIC_ICR:
 		lapic_set_reg(apic, APIC_ICR, val & ~APIC_ICR_BUSY);
@@ -678,26 +658,6 @@ int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 	}
 }
 
-/* Bits that WRMSR must leave zero in x2APIC mode. */
-static u64 x2apic_reserved(u32 offset)
-{
-	switch (offset) {
-	case APIC_TASKPRI:
-		return ~0xffull;
-	case APIC_EOI:
-	case APIC_ESR:
-		return ~0ull;
-	case APIC_SPIV:
-		return ~0x3ffull;
-	case APIC_LVTT ... APIC_LVTERR:
-		return ~(u64)(lvt_writable(offset) | LVT_READONLY);
-	case APIC_TDCR:
-		return ~0xbull;
-	default:
-		return ~0xffffffffull;
-	}
-}
-
 /**
  * lapic_msr_write() - WRMSR of an x2APIC register or IA32_TSC_DEADLINE.
  * @apic: the APIC
@@ -731,7 +691,10 @@ int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 		write_icr(apic, APIC_DEST_SELF | (u32)val, 0);
 		return 0;
 	}
-	if (!reg_exists(offset) || val & x2apic_reserved(offset))
+	/* The read-only bits of LVT entries may be set. */
+	if (offset >= APIC_LVTT && offset <= APIC_LVTERR)
+		val &= ~(u64)LVT_READONLY;
+	if (val & ~(u64)writable(offset))
 		return -EINVAL;
 	return write_reg(apic, offset, val) ? 0 : -EINVAL;
 }
@@ -784,8 +747,6 @@ int lapic_set_base(struct lapic *apic, u64 val, bool host)
  */
 void lapic_reset(struct lapic *apic, bool init)
 {
-	u32 offset;
-
 	if (!init) {
 		WRITE_ONCE(apic->base, APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
 				       (apic->is_bsp ? MSR_IA32_APICBASE_BSP : 0));
@@ -799,8 +760,7 @@ void lapic_reset(struct lapic *apic, bool init)
 	lapic_set_reg(apic, APIC_LVR, APIC_VERSION);
 	lapic_set_reg(apic, APIC_DFR, 0xffffffff);
 	lapic_set_reg(apic, APIC_SPIV, 0xff);
-	for (offset = APIC_LVTT; offset <= APIC_LVTERR; offset += 16)
-		lapic_set_reg(apic, offset, APIC_LVT_MASKED);
+	mask_lvts(apic);
 	/* The PIC reaches the boot processor (api.rst: KVM_X86_QUIRK_LINT0_REENABLED). */
 	if (apic->is_bsp)
 		lapic_set_reg(apic, APIC_LVT0, APIC_DM_EXTINT);
@@ -898,14 +858,12 @@ static void sanitise(struct lapic *apic)
 	u32 offset;
 
 	lapic_set_reg(apic, APIC_LVR, APIC_VERSION);
-	lapic_set_reg(apic, APIC_TASKPRI, lapic_reg(apic, APIC_TASKPRI) & 0xff);
-	lapic_set_reg(apic, APIC_SPIV, lapic_reg(apic, APIC_SPIV) & SVR_WRITABLE);
 	lapic_set_reg(apic, APIC_DFR, lapic_reg(apic, APIC_DFR) | 0x0fffffff);
 	lapic_set_reg(apic, APIC_ESR, lapic_reg(apic, APIC_ESR) & 0xff);
 	lapic_set_reg(apic, APIC_ICR, lapic_reg(apic, APIC_ICR) & ~APIC_ICR_BUSY);
-	lapic_set_reg(apic, APIC_TDCR, lapic_reg(apic, APIC_TDCR) & 0xb);
-	for (offset = APIC_LVTT; offset <= APIC_LVTERR; offset += 16)
-		lapic_set_reg(apic, offset, lapic_reg(apic, offset) & lvt_writable(offset));
+	for (offset = 0; offset <= APIC_TDCR; offset += 16)
+		if (writable(offset))
+			lapic_set_reg(apic, offset, lapic_reg(apic, offset) & writable(offset));
 	if (lapic_x2apic(apic)) {
 		reset_identity(apic);
 	} else {
@@ -925,7 +883,6 @@ static void sanitise(struct lapic *apic)
 int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s)
 {
 	u32 id = *(const u32 *)(s->regs + APIC_ID);
-	int isr;
 
 	/* The older format has room for 8 bits of it: what stands there is ignored. */
 	if (lapic_x2apic(apic) && apic->chip->x2apic_format && id != apic->id)
@@ -933,8 +890,7 @@ int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s)
 	lapic_timer_stop(apic);
 	memcpy(apic->regs, s->regs, sizeof(s->regs));
 	sanitise(apic);
-	isr = highest(apic, APIC_ISR);
-	WRITE_ONCE(apic->highest_isr, isr < 0 ? 0 : isr);
+	update_highest_isr(apic);
 	update_enabled(apic);
 	WRITE_ONCE(apic->maybe_pending, true);
 	lapic_timer_restore(apic);
