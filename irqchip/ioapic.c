@@ -2,7 +2,6 @@
 /*
  * The IOAPIC (Intel 82093AA): 24 pins, each with a redirection entry.
  */
-#include <linux/hrtimer.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
 
@@ -36,7 +35,7 @@ struct ioapic {
 	u8 id;
 	u32 eois[PINS];		/* consecutive EOIs that found the line high */
 	struct hrtimer storm_timer;
-	u32 deferred;		/* pins that the timer delivers */
+	unsigned long deferred;	/* pins that the timer delivers */
 };
 
 /*
@@ -67,7 +66,7 @@ static int deliver(struct ioapic *io, unsigned int pin)
 	return r;
 }
 
-/** ioapic_set_irq() - an input changes. chip->lock held. 1 delivered, 0 coalesced, -1 masked. */
+/* An input changes. chip->lock held. 1 delivered, 0 coalesced, -1 masked. */
 int ioapic_set_irq(struct ioapic *io, unsigned int pin, int level)
 {
 	u32 bit;
@@ -101,27 +100,19 @@ static enum hrtimer_restart storm_over(struct hrtimer *timer)
 	unsigned int pin;
 
 	raw_spin_lock_irqsave(&io->chip->lock, flags);
-	for (pin = 0; pin < PINS; pin++)
-		if (io->deferred & BIT(pin))
-			deliver(io, pin);
+	for_each_set_bit(pin, &io->deferred, PINS)
+		deliver(io, pin);
 	io->deferred = 0;
 	raw_spin_unlock_irqrestore(&io->chip->lock, flags);
 	return HRTIMER_NORESTART;
 }
 
-/**
- * ioapic_eoi() - an APIC ended @vector, which came as @level or edge: pins that sent a level may
- * send again.
- * @chip: the VM's interrupt controllers
- * @vector: of the interrupt
- * @level: of the line
- */
+/* An APIC ended @vector, which came as @level or edge: pins that sent a level may send again. */
 void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 {
 	struct ioapic *io = chip->ioapic;
-	unsigned long flags;
+	unsigned long flags, ended = 0;
 	unsigned int pin;
-	u32 ended = 0;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	for (pin = 0; pin < PINS; pin++) {
@@ -136,16 +127,12 @@ void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 
 	/* A resampling irqfd lowers its line here, before the line is looked at again. */
-	for (pin = 0; READ_ONCE(chip->resampling) && ended >> pin; pin++)
-		if (ended & BIT(pin))
-			chip->ops->eoi(chip, IRQ_INPUT_IOAPIC + pin);
+	irqchip_report_eois(chip, ended << IRQ_INPUT_IOAPIC);
 	if (!level)
 		return;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	for (pin = 0; ended >> pin; pin++) {
-		if (!(ended & BIT(pin)))
-			continue;
+	for_each_set_bit(pin, &ended, PINS) {
 		if (!(io->irr & BIT(pin))) {
 			io->eois[pin] = 0;
 		} else if (++io->eois[pin] < STORM_LIMIT) {
@@ -247,7 +234,7 @@ bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const vo
 	return true;
 }
 
-/** ioapic_alloc() - all pins masked. */
+/* All pins masked. */
 struct ioapic *ioapic_alloc(struct irqchip *chip)
 {
 	struct ioapic *io = kzalloc(sizeof(*io), GFP_KERNEL_ACCOUNT);
@@ -268,31 +255,26 @@ void ioapic_free(struct ioapic *io)
 	kfree(io);
 }
 
-/** ioapic_get_state() - KVM_GET_IRQCHIP. */
+/* Of KVM_GET_IRQCHIP. chip->lock held. */
 void ioapic_get_state(struct irqchip *chip, struct kvm_ioapic_state *s)
 {
-	struct ioapic *io = chip->ioapic;
-	unsigned long flags;
+	const struct ioapic *io = chip->ioapic;
 	unsigned int pin;
 
-	raw_spin_lock_irqsave(&chip->lock, flags);
 	s->base_address = IOAPIC_BASE;
 	s->ioregsel = io->select;
 	s->id = io->id;
 	s->irr = io->irr;
 	for (pin = 0; pin < PINS; pin++)
 		s->redirtbl[pin].bits = io->rte[pin];
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
 }
 
-/** ioapic_set_state() - KVM_SET_IRQCHIP; what was pending is delivered. */
+/* Of KVM_SET_IRQCHIP; what was pending is delivered. chip->lock held. */
 void ioapic_set_state(struct irqchip *chip, const struct kvm_ioapic_state *s)
 {
 	struct ioapic *io = chip->ioapic;
-	unsigned long flags;
 	unsigned int pin;
 
-	raw_spin_lock_irqsave(&chip->lock, flags);
 	io->select = s->ioregsel;
 	io->id = s->id & 0xf;
 	io->irr = s->irr & (BIT(PINS) - 1);
@@ -300,5 +282,4 @@ void ioapic_set_state(struct irqchip *chip, const struct kvm_ioapic_state *s)
 		io->rte[pin] = s->redirtbl[pin].bits & (RTE_WRITABLE | RTE_READONLY);
 		deliver(io, pin);
 	}
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
 }

@@ -71,10 +71,9 @@ int irqchip_create_split(struct irqchip *chip, unsigned int routes)
 }
 
 /**
- * irqchip_check_bus_cycle() - KVM_CAP_X86_APIC_BUS_CYCLES_NS: can this be the period of the clock
- * that the APIC timers count?
+ * irqchip_check_bus_cycle() - KVM_CAP_X86_APIC_BUS_CYCLES_NS: may APIC timers count such cycles?
  * @chip: the VM's interrupt controllers
- * @ns: in nanoseconds; the longest count must stay below 2^63 of them
+ * @ns: of one; the longest count must stay below 2^63 ns
  *
  * Return: 0, -EINVAL, -ENXIO without APICs.
  */
@@ -96,6 +95,7 @@ void irqchip_destroy(struct irqchip *chip)
 	kfree(chip->pic);
 }
 
+/* The 8-bit devices behind a port. */
 static bool read_byte(struct irqchip *chip, u16 port, u8 *val)
 {
 	return pic_port_read(chip, port, val) || pit_port_read(chip, port, val);
@@ -107,14 +107,13 @@ static bool write_byte(struct irqchip *chip, u16 port, u8 val)
 }
 
 /**
- * irqchip_port_read() - IN. These are 8-bit devices: a wider access is split, as the ISA bus does
- * it.
+ * irqchip_port_read() - IN. A wider access is split, as the ISA bus does it. Any context.
  * @chip: the VM's interrupt controllers
- * @port: first port
- * @size: bytes: 1, 2 or 4
- * @val: where the value goes
+ * @port: the first port
+ * @size: 1, 2 or 4 bytes
+ * @val: where to, zero-extended
  *
- * Return: whether the first byte's port belongs to one of them; *val is zero-extended.
+ * Return: whether the first port is one of ours.
  */
 bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *val)
 {
@@ -147,32 +146,34 @@ bool irqchip_port_write(struct irqchip *chip, u16 port, unsigned int size, u32 v
 /** irqchip_get_state() - KVM_GET_IRQCHIP. 0 or -EINVAL for an unknown chip. */
 int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s)
 {
+	unsigned long flags;
+	int r = 0;
+
 	memset(&s->chip, 0, sizeof(s->chip));
-	switch (s->chip_id) {
-	case KVM_IRQCHIP_PIC_MASTER:
-	case KVM_IRQCHIP_PIC_SLAVE:
-		pic_get_state(chip, s->chip_id == KVM_IRQCHIP_PIC_SLAVE, &s->chip.pic);
-		return 0;
-	case KVM_IRQCHIP_IOAPIC:
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	if (s->chip_id == KVM_IRQCHIP_IOAPIC)
 		ioapic_get_state(chip, &s->chip.ioapic);
-		return 0;
-	default:
-		return -EINVAL;
-	}
+	else if (s->chip_id < KVM_IRQCHIP_IOAPIC)
+		pic_get_state(chip, s->chip_id == KVM_IRQCHIP_PIC_SLAVE, &s->chip.pic);
+	else
+		r = -EINVAL;
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return r;
 }
 
 /** irqchip_set_state() - KVM_SET_IRQCHIP. 0 or -EINVAL for an unknown chip. */
 int irqchip_set_state(struct irqchip *chip, const struct kvm_irqchip *s)
 {
-	switch (s->chip_id) {
-	case KVM_IRQCHIP_PIC_MASTER:
-	case KVM_IRQCHIP_PIC_SLAVE:
-		pic_set_state(chip, s->chip_id == KVM_IRQCHIP_PIC_SLAVE, &s->chip.pic);
-		return 0;
-	case KVM_IRQCHIP_IOAPIC:
+	unsigned long flags;
+	int r = 0;
+
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	if (s->chip_id == KVM_IRQCHIP_IOAPIC)
 		ioapic_set_state(chip, &s->chip.ioapic);
-		return 0;
-	default:
-		return -EINVAL;
-	}
+	else if (s->chip_id < KVM_IRQCHIP_IOAPIC)
+		pic_set_state(chip, s->chip_id == KVM_IRQCHIP_PIC_SLAVE, &s->chip.pic);
+	else
+		r = -EINVAL;
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return r;
 }

@@ -2,67 +2,52 @@
 /*
  * The pair of 8259A interrupt controllers of a PC; names as in Intel's data sheet.
  */
+#include <linux/bitops.h>
 #include <linux/slab.h>
 
 #include "irqchip/private.h"
 
-struct pic {
-	u8 irr, imr, isr;
-	u8 lines;		/* level of the inputs */
-	u8 elcr, elcr_mask;	/* level-triggered inputs; those that may be */
-	u8 priority_add;	/* lowest-priority input + 1 */
-	u8 irq_base;
-	u8 init_state;		/* 0 ready, 1..3 wait for ICW2..4 */
-	bool read_isr, poll;
-	bool special_mask, auto_eoi, rotate_on_auto_eoi, special_fully_nested;
-	bool init4;
-};
-
+/*
+ * The state is the ABI's. last_irr is the level of the inputs, priority_add the input of lowest
+ * priority + 1, init_state 0 when ready and 1..3 while ICW2..4 are awaited; elcr has the
+ * level-triggered inputs, elcr_mask those that may be.
+ */
 struct pic_pair {
 	struct irqchip *chip;
-	struct pic pic[2];	/* Protected by: chip->lock */
+	struct kvm_pic_state pic[2];	/* Protected by: chip->lock */
 };
 
 /* Input with the highest priority among @mask; 8 for none. */
-static unsigned int highest(const struct pic *p, u8 mask)
+static unsigned int highest(const struct kvm_pic_state *p, u8 mask)
 {
-	unsigned int i;
-
-	for (i = 0; i < 8; i++)
-		if (mask & BIT((i + p->priority_add) & 7))
-			return i;
-	return 8;
+	return mask ? __ffs(ror8(mask, p->priority_add)) : 8;
 }
 
 /* Which input would interrupt now? -1: none. */
-static int pending_input(const struct pic *p, bool master)
+static int pending_input(const struct kvm_pic_state *p, bool master)
 {
 	unsigned int request, service;
 	u8 isr = p->isr;
 
-	request = highest(p, p->irr & ~p->imr);
-	if (request == 8)
-		return -1;
 	if (p->special_mask)
 		isr &= ~p->imr;
 	/* In special fully nested mode the slave's requests pass its own one in service. */
-	if (master && p->special_fully_nested)
+	if (master && p->special_fully_nested_mode)
 		isr &= ~BIT(2);
+	request = highest(p, p->irr & ~p->imr);
 	service = highest(p, isr);
 	return request < service ? (request + p->priority_add) & 7 : -1;
 }
 
-static void set_line(struct pic *p, unsigned int input, bool level)
+static void set_line(struct kvm_pic_state *p, unsigned int input, bool level)
 {
 	u8 bit = BIT(input);
 
-	if (p->elcr & bit) {
-		p->irr = level ? p->irr | bit : p->irr & ~bit;
-	} else if (level) {
-		if (!(p->lines & bit))
-			p->irr |= bit;
-	}
-	p->lines = level ? p->lines | bit : p->lines & ~bit;
+	if (level && (p->elcr & bit || !(p->last_irr & bit)))
+		p->irr |= bit;
+	else if (!level && p->elcr & bit)
+		p->irr &= ~bit;
+	p->last_irr = level ? p->last_irr | bit : p->last_irr & ~bit;
 }
 
 /* Lets the slave's output drive the master, and the master's the processors. */
@@ -84,16 +69,10 @@ static void update(struct pic_pair *pair)
 			chip->ops->kick(chip->lapics[i]);
 }
 
-/**
- * pic_set_irq() - an input of the pair (0..15) changes. chip->lock held. 1 delivered, 0 coalesced,
- * -1 masked.
- * @pair: the PIC pair
- * @pin: 0 to 15
- * @level: of the line
- */
+/* An input of the pair (0..15) changes. chip->lock held. 1 delivered, 0 coalesced, -1 masked. */
 int pic_set_irq(struct pic_pair *pair, unsigned int pin, int level)
 {
-	struct pic *p = &pair->pic[(pin >> 3) & 1];
+	struct kvm_pic_state *p = &pair->pic[(pin >> 3) & 1];
 	u8 bit = BIT(pin & 7);
 	int r = -1;
 
@@ -104,7 +83,7 @@ int pic_set_irq(struct pic_pair *pair, unsigned int pin, int level)
 	return r;
 }
 
-static void acknowledge(struct pic *p, unsigned int input)
+static void acknowledge(struct kvm_pic_state *p, unsigned int input)
 {
 	if (p->auto_eoi) {
 		if (p->rotate_on_auto_eoi)
@@ -117,27 +96,13 @@ static void acknowledge(struct pic *p, unsigned int input)
 		p->irr &= ~BIT(input);
 }
 
-static void report_eois(struct irqchip *chip, u32 inputs)
-{
-	unsigned int i;
-
-	for (i = 0; READ_ONCE(chip->resampling) && inputs >> i; i++)
-		if (inputs & BIT(i))
-			chip->ops->eoi(chip, i);
-}
-
-/**
- * pic_accept() - interrupt acknowledge: the vector. A request that has gone gives the spurious
- * input 7.
- * @chip: the VM's interrupt controllers
- */
+/** pic_accept() - interrupt acknowledge: the vector, of input 7 where the request has gone. */
 u8 pic_accept(struct irqchip *chip)
 {
 	struct pic_pair *pair = chip->pic;
-	struct pic *master = &pair->pic[0], *slave = &pair->pic[1];
+	struct kvm_pic_state *master = &pair->pic[0], *slave = &pair->pic[1];
 	unsigned long flags;
 	int input, slave_input;
-	bool timer = false;
 	u32 eois = 0;
 	u8 vector;
 
@@ -159,89 +124,64 @@ u8 pic_accept(struct irqchip *chip)
 		acknowledge(master, input);
 		eois = master->auto_eoi ? BIT(input) : 0;
 		vector = master->irq_base + input;
-		timer = input == 0;
 	}
 	update(pair);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	report_eois(chip, eois);
-	if (timer)
+	irqchip_report_eois(chip, eois);
+	if (input == 0)
 		pit_irq_acked(chip);
 	return vector;
 }
 
-static void ack_eoi(struct pic_pair *pair, struct pic *p, unsigned int input, u32 *eois)
+static void write_icw1(struct kvm_pic_state *p, u8 val)
 {
-	p->isr &= ~BIT(input);
-	*eois |= BIT(input + (p == &pair->pic[1] ? 8 : 0));
-}
+	u8 levels = p->last_irr & p->elcr;	/* edges must come again */
 
-static void write_icw1(struct pic *p, u8 val)
-{
-	u8 lines = p->lines, elcr = p->elcr, elcr_mask = p->elcr_mask;
-
-	*p = (struct pic) {
-		.lines = lines & elcr,	/* edges must come again */
-		.irr = lines & elcr,
-		.elcr = elcr,
-		.elcr_mask = elcr_mask,
+	*p = (struct kvm_pic_state) {
+		.last_irr = levels,
+		.irr = levels,
+		.elcr = p->elcr,
+		.elcr_mask = p->elcr_mask,
 		.init4 = val & 1,
 		.init_state = 1,
 	};
 }
 
-static void write_ocw2(struct pic_pair *pair, struct pic *p, u8 val, u32 *eois)
+/* Rotations and EOIs. Returns the inputs whose interrupt was ended. */
+static u32 write_ocw2(struct pic_pair *pair, struct kvm_pic_state *p, u8 val)
 {
-	unsigned int input;
+	bool rotate = val & 0x80, specific = val & 0x40, eoi = val & 0x20;
+	unsigned int input = val & 7;
 
-	switch (val >> 5) {
-	case 0:		/* rotate in automatic EOI mode: clear, set */
-	case 4:
-		p->rotate_on_auto_eoi = val >> 7;
-		break;
-	case 1:		/* non-specific EOI, with and without rotation */
-	case 5:
+	if (!specific && !eoi) {
+		p->rotate_on_auto_eoi = rotate;
+		return 0;
+	}
+	if (!specific) {
 		input = highest(p, p->isr);
 		if (input == 8)
-			break;
+			return 0;
 		input = (input + p->priority_add) & 7;
-		ack_eoi(pair, p, input, eois);
-		if (val >> 5 == 5)
-			p->priority_add = (input + 1) & 7;
-		break;
-	case 3:		/* specific EOI */
-		ack_eoi(pair, p, val & 7, eois);
-		break;
-	case 6:		/* set priority */
-		p->priority_add = (val + 1) & 7;
-		break;
-	case 7:		/* specific EOI with rotation */
-		p->priority_add = (val + 1) & 7;
-		ack_eoi(pair, p, val & 7, eois);
-		break;
 	}
+	if (rotate)
+		p->priority_add = (input + 1) & 7;
+	if (!eoi)
+		return 0;
+	p->isr &= ~BIT(input);
+	return BIT(p == &pair->pic[1] ? input + 8 : input);
 }
 
-static void write_ocw3(struct pic *p, u8 val)
+static void write_ocw3(struct kvm_pic_state *p, u8 val)
 {
 	if (val & 4)
 		p->poll = true;
 	if (val & 2)
-		p->read_isr = val & 1;
+		p->read_reg_select = val & 1;
 	if (val & 0x40)
 		p->special_mask = (val >> 5) & 1;
 }
 
-static void write_command(struct pic_pair *pair, struct pic *p, u8 val, u32 *eois)
-{
-	if (val & 0x10)
-		write_icw1(p, val);
-	else if (val & 8)
-		write_ocw3(p, val);
-	else
-		write_ocw2(pair, p, val, eois);
-}
-
-static void write_data(struct pic *p, u8 val)
+static void write_data(struct kvm_pic_state *p, u8 val)
 {
 	switch (p->init_state) {
 	case 0:
@@ -255,14 +195,14 @@ static void write_data(struct pic *p, u8 val)
 		p->init_state = p->init4 ? 3 : 0;
 		break;
 	case 3:
-		p->special_fully_nested = val & 0x10;
-		p->auto_eoi = val & 2;
+		p->special_fully_nested_mode = !!(val & 0x10);
+		p->auto_eoi = !!(val & 2);
 		p->init_state = 0;
 		break;
 	}
 }
 
-static u8 read_poll(struct pic *p)
+static u8 read_poll(struct kvm_pic_state *p)
 {
 	int input = pending_input(p, false);
 
@@ -273,15 +213,13 @@ static u8 read_poll(struct pic *p)
 	return 0x80 | input;
 }
 
-static struct pic *by_port(struct pic_pair *pair, u16 port)
+static struct kvm_pic_state *by_port(struct pic_pair *pair, u16 port)
 {
 	switch (port) {
-	case 0x20:
-	case 0x21:
+	case 0x20 ... 0x21:
 	case 0x4d0:
 		return &pair->pic[0];
-	case 0xa0:
-	case 0xa1:
+	case 0xa0 ... 0xa1:
 	case 0x4d1:
 		return &pair->pic[1];
 	default:
@@ -289,11 +227,11 @@ static struct pic *by_port(struct pic_pair *pair, u16 port)
 	}
 }
 
-/** pic_port_read() - ports 20, 21, A0, A1 and the edge/level registers 4D0, 4D1. */
+/* Ports 20, 21, A0, A1 and the edge/level registers 4D0, 4D1. */
 bool pic_port_read(struct irqchip *chip, u16 port, u8 *val)
 {
 	struct pic_pair *pair = chip->pic;
-	struct pic *p = by_port(pair, port);
+	struct kvm_pic_state *p = by_port(pair, port);
 	unsigned long flags;
 
 	if (!p)
@@ -307,17 +245,16 @@ bool pic_port_read(struct irqchip *chip, u16 port, u8 *val)
 	} else if (port & 1) {
 		*val = p->imr;
 	} else {
-		*val = p->read_isr ? p->isr : p->irr;
+		*val = p->read_reg_select ? p->isr : p->irr;
 	}
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return true;
 }
 
-/** pic_port_write() - likewise. */
 bool pic_port_write(struct irqchip *chip, u16 port, u8 val)
 {
 	struct pic_pair *pair = chip->pic;
-	struct pic *p = by_port(pair, port);
+	struct kvm_pic_state *p = by_port(pair, port);
 	unsigned long flags;
 	u32 eois = 0;
 
@@ -328,15 +265,19 @@ bool pic_port_write(struct irqchip *chip, u16 port, u8 val)
 		p->elcr = val & p->elcr_mask;
 	else if (port & 1)
 		write_data(p, val);
+	else if (val & 0x10)
+		write_icw1(p, val);
+	else if (val & 8)
+		write_ocw3(p, val);
 	else
-		write_command(pair, p, val, &eois);
+		eois = write_ocw2(pair, p, val);
 	update(pair);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	report_eois(chip, eois);
+	irqchip_report_eois(chip, eois);
 	return true;
 }
 
-/** pic_alloc() - a pair in its state after power-on. */
+/* In its state after power-on. */
 struct pic_pair *pic_alloc(struct irqchip *chip)
 {
 	struct pic_pair *pair = kzalloc(sizeof(*pair), GFP_KERNEL_ACCOUNT);
@@ -350,55 +291,26 @@ struct pic_pair *pic_alloc(struct irqchip *chip)
 	return pair;
 }
 
-/** pic_get_state() - KVM_GET_IRQCHIP. */
+/* The rest as irqchip_get_state() and irqchip_set_state(): chip->lock held. */
 void pic_get_state(struct irqchip *chip, unsigned int which, struct kvm_pic_state *s)
 {
-	const struct pic *p = &chip->pic->pic[which & 1];
-	unsigned long flags;
-
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	s->last_irr = p->lines;
-	s->irr = p->irr;
-	s->imr = p->imr;
-	s->isr = p->isr;
-	s->priority_add = p->priority_add;
-	s->irq_base = p->irq_base;
-	s->read_reg_select = p->read_isr;
-	s->poll = p->poll;
-	s->special_mask = p->special_mask;
-	s->init_state = p->init_state;
-	s->auto_eoi = p->auto_eoi;
-	s->rotate_on_auto_eoi = p->rotate_on_auto_eoi;
-	s->special_fully_nested_mode = p->special_fully_nested;
-	s->init4 = p->init4;
-	s->elcr = p->elcr;
-	s->elcr_mask = p->elcr_mask;
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	*s = chip->pic->pic[which];
 }
 
-/** pic_set_state() - KVM_SET_IRQCHIP; any bytes are safe. */
+/* Any bytes are safe. */
 void pic_set_state(struct irqchip *chip, unsigned int which, const struct kvm_pic_state *s)
 {
-	struct pic *p = &chip->pic->pic[which & 1];
-	unsigned long flags;
+	struct kvm_pic_state *p = &chip->pic->pic[which];
 
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	p->lines = s->last_irr;
-	p->irr = s->irr;
-	p->imr = s->imr;
-	p->isr = s->isr;
-	p->priority_add = s->priority_add & 7;
-	p->irq_base = s->irq_base;
-	p->read_isr = s->read_reg_select & 1;
-	p->poll = s->poll;
-	p->special_mask = s->special_mask;
-	p->init_state = s->init_state & 3;
-	p->auto_eoi = s->auto_eoi;
-	p->rotate_on_auto_eoi = s->rotate_on_auto_eoi;
-	p->special_fully_nested = s->special_fully_nested_mode;
-	p->init4 = s->init4;
-	p->elcr = s->elcr;
-	p->elcr_mask = s->elcr_mask;
+	*p = *s;
+	p->priority_add &= 7;
+	p->read_reg_select &= 1;
+	p->init_state &= 3;
+	p->poll = !!p->poll;
+	p->special_mask = !!p->special_mask;
+	p->auto_eoi = !!p->auto_eoi;
+	p->rotate_on_auto_eoi = !!p->rotate_on_auto_eoi;
+	p->special_fully_nested_mode = !!p->special_fully_nested_mode;
+	p->init4 = !!p->init4;
 	update(chip->pic);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
 }

@@ -46,6 +46,16 @@ static inline void lapic_set_reg(struct lapic *apic, u32 offset, u32 val)
 	WRITE_ONCE(*(u32 *)(apic->regs + offset), val);
 }
 
+/* For resampling irqfds: these inputs' interrupts were ended. No lock held. */
+static inline void irqchip_report_eois(struct irqchip *chip, unsigned long inputs)
+{
+	unsigned int input;
+
+	if (READ_ONCE(chip->resampling))
+		for_each_set_bit(input, &inputs, BITS_PER_LONG)
+			chip->ops->eoi(chip, input);
+}
+
 /* pic.c, ioapic.c: level of an input line, ORed over its sources. chip->lock held. */
 int pic_set_irq(struct pic_pair *pic, unsigned int pin, int level);
 struct pic_pair *pic_alloc(struct irqchip *chip);
