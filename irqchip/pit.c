@@ -17,29 +17,18 @@
 #define MIN_PERIOD_NS	100000ull	/* a guest can't make the host take its ticks more often */
 #define MAX_MISSED	1000		/* ticks to catch up with at most */
 
-enum { RW_LATCH, RW_LOW, RW_HIGH, RW_WORD };
+/* rw_mode; RW_HIGH_NEXT is a value of read_state and write_state only, which have rw_mode else. */
+enum { RW_LATCH, RW_LOW, RW_HIGH, RW_WORD, RW_HIGH_NEXT };
 
-struct pit_channel {
-	u32 count;		/* 1..65536 */
-	u16 latch;
-	u8 latched;		/* bytes of the latch still to be read */
-	bool status_latched;
-	u8 status;
-	u8 rw, mode, bcd;
-	bool high_next_read, high_next_write;
-	u8 low_written;
-	bool gate;
-	bool loaded;		/* a count was written since the mode was set */
-	ktime_t start;		/* when counting began */
-};
-
+/*
+ * Channels are kept as the ABI has them: count 1..65536; count_latched the bytes of the latch still
+ * to be read; count_load_time the ktime at which counting began, 0 before a count was written.
+ */
 struct pit {
 	struct irqchip *chip;
 	raw_spinlock_t lock;
-	struct pit_channel ch[3];	/* Protected by: lock, as all below */
-	u32 flags;			/* KVM_PIT_FLAGS_HPET_LEGACY */
+	struct kvm_pit_state2 s;	/* Protected by: lock, as all below */
 	bool speaker_port;		/* port 61h is ours */
-	bool speaker_on;
 	bool reinject;
 	u32 missed;			/* ticks that came before the last one was acknowledged */
 	bool unacked;
@@ -51,53 +40,47 @@ static u64 ticks_to_ns(u64 ticks)
 	return mul_u64_u32_div(ticks, NSEC_PER_SEC, PIT_HZ);
 }
 
-static u64 elapsed_ticks(const struct pit_channel *c)
+static u64 elapsed_ticks(const struct kvm_pit_channel_state *c)
 {
-	s64 ns = ktime_to_ns(ktime_sub(ktime_get(), c->start));
+	s64 ns = ktime_get() - c->count_load_time;
 
 	return ns <= 0 ? 0 : mul_u64_u32_div(ns, PIT_HZ, NSEC_PER_SEC);
 }
 
-static bool periodic(const struct pit_channel *c)
+static bool periodic(const struct kvm_pit_channel_state *c)
 {
 	return c->mode == 2 || c->mode == 3;
 }
 
-static u16 current_count(const struct pit_channel *c)
+static u16 current_count(const struct kvm_pit_channel_state *c)
 {
 	u64 t = elapsed_ticks(c);
 	u32 in_period;
 
-	if (!c->loaded)
+	if (!c->count_load_time)
 		return 0;
-	switch (c->mode) {
-	case 2:
-		div_u64_rem(t, c->count, &in_period);
-		return c->count - in_period;
-	case 3:			/* counts down by two */
-		div_u64_rem(2 * t, c->count, &in_period);
-		return c->count - in_period;
-	default:
+	if (!periodic(c))
 		return c->count - t;
-	}
+	/* Mode 3 counts down by two. */
+	div_u64_rem(c->mode == 3 ? 2 * t : t, c->count, &in_period);
+	return c->count - in_period;
 }
 
-static bool output(const struct pit_channel *c)
+static bool output(const struct kvm_pit_channel_state *c)
 {
 	u64 t = elapsed_ticks(c);
 	u32 in_period;
 
-	if (!c->loaded)
+	if (!c->count_load_time)
 		return c->mode != 0;
+	div_u64_rem(t, c->count, &in_period);
 	switch (c->mode) {
 	case 0:
 	case 1:
 		return t >= c->count;
 	case 2:
-		div_u64_rem(t, c->count, &in_period);
 		return in_period != c->count - 1;
 	case 3:
-		div_u64_rem(t, c->count, &in_period);
 		return in_period < (c->count + 1) / 2;
 	default:		/* 4, 5: low for one tick */
 		return t != c->count;
@@ -115,13 +98,13 @@ static void pulse(struct pit *pit)
 static enum hrtimer_restart tick(struct hrtimer *timer)
 {
 	struct pit *pit = container_of(timer, struct pit, timer);
-	struct pit_channel *c = &pit->ch[0];
+	struct kvm_pit_channel_state *c = &pit->s.channels[0];
 	enum hrtimer_restart restart = HRTIMER_NORESTART;
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&pit->lock, flags);
 	/* Another thread started a new count, or set a new mode, while this waited for the lock. */
-	if (hrtimer_is_queued(timer) || !c->loaded) {
+	if (hrtimer_is_queued(timer) || !c->count_load_time) {
 		raw_spin_unlock_irqrestore(&pit->lock, flags);
 		return HRTIMER_NORESTART;
 	}
@@ -164,144 +147,137 @@ void pit_irq_acked(struct irqchip *chip)
 /* Counting of channel 0 starts anew. The timer is stopped by the caller, without the lock. */
 static void arm(struct pit *pit)
 {
-	struct pit_channel *c = &pit->ch[0];
+	struct kvm_pit_channel_state *c = &pit->s.channels[0];
 	u64 ns = ticks_to_ns(c->count);
 
 	pit->missed = 0;
 	pit->unacked = false;
-	if (!c->loaded || pit->flags & KVM_PIT_FLAGS_HPET_LEGACY || c->mode == 1 || c->mode == 5)
+	if (!c->count_load_time || c->mode == 1 || c->mode == 5 ||
+	    pit->s.flags & KVM_PIT_FLAGS_HPET_LEGACY)
 		return;
 	if (periodic(c))
 		ns = max(ns, MIN_PERIOD_NS);
-	hrtimer_start(&pit->timer, ktime_add_ns(c->start, ns), HRTIMER_MODE_ABS_HARD);
+	hrtimer_start(&pit->timer, c->count_load_time + ns, HRTIMER_MODE_ABS_HARD);
 }
 
-static void load(struct pit *pit, unsigned int i, u16 count)
+static void load(struct kvm_pit_channel_state *c, u16 count)
 {
-	struct pit_channel *c = &pit->ch[i];
-
 	c->count = count ?: 65536;
-	c->start = ktime_get();
-	c->loaded = true;
+	c->count_load_time = ktime_get();
 }
 
 /* --- ports --- */
 
-static void latch_count(struct pit_channel *c)
+static void latch_count(struct kvm_pit_channel_state *c)
 {
-	if (c->latched)
+	if (c->count_latched)
 		return;
-	c->latch = current_count(c);
-	c->latched = c->rw == RW_WORD ? 2 : 1;
+	c->latched_count = current_count(c);
+	c->count_latched = c->rw_mode == RW_WORD ? 2 : 1;
 }
 
-static void latch_status(struct pit_channel *c)
+static void latch_status(struct kvm_pit_channel_state *c)
 {
 	if (c->status_latched)
 		return;
-	c->status = (output(c) ? 0x80 : 0) | (c->loaded ? 0 : 0x40) | c->rw << 4 | c->mode << 1 |
-		    c->bcd;
+	c->status = (output(c) ? 0x80 : 0) | (c->count_load_time ? 0 : 0x40) | c->rw_mode << 4 |
+		    c->mode << 1 | c->bcd;
 	c->status_latched = true;
 }
 
 static void write_control(struct pit *pit, u8 val)
 {
 	unsigned int i = val >> 6;
-	struct pit_channel *c;
+	struct kvm_pit_channel_state *c;
 
 	if (i == 3) {		/* read-back */
 		for (i = 0; i < 3; i++) {
 			if (!(val & (2 << i)))
 				continue;
 			if (!(val & 0x20))
-				latch_count(&pit->ch[i]);
+				latch_count(&pit->s.channels[i]);
 			if (!(val & 0x10))
-				latch_status(&pit->ch[i]);
+				latch_status(&pit->s.channels[i]);
 		}
 		return;
 	}
-	c = &pit->ch[array_index_nospec(i, 3)];
+	c = &pit->s.channels[array_index_nospec(i, 3)];
 	if (((val >> 4) & 3) == RW_LATCH) {
 		latch_count(c);
 		return;
 	}
-	c->rw = (val >> 4) & 3;
+	c->rw_mode = (val >> 4) & 3;
+	c->read_state = c->rw_mode;
+	c->write_state = c->rw_mode;
 	c->mode = (val >> 1) & 7;
 	if (c->mode > 5)
 		c->mode -= 4;
 	c->bcd = val & 1;
-	c->latched = 0;
+	c->count_latched = 0;
 	c->status_latched = false;
-	c->high_next_read = false;
-	c->high_next_write = false;
-	c->loaded = false;
+	c->count_load_time = 0;
 }
 
 /* True where channel 0 starts to count. */
 static bool write_count(struct pit *pit, unsigned int i, u8 val)
 {
-	struct pit_channel *c = &pit->ch[array_index_nospec(i, 3)];
+	struct kvm_pit_channel_state *c = &pit->s.channels[array_index_nospec(i, 3)];
 
-	switch (c->rw) {
-	case RW_LOW:
-		load(pit, i, val);
-		return i == 0;
-	case RW_HIGH:
-		load(pit, i, val << 8);
-		return i == 0;
-	default:
-		if (!c->high_next_write) {
-			c->low_written = val;
-			c->high_next_write = true;
-			return false;
-		}
-		c->high_next_write = false;
-		load(pit, i, val << 8 | c->low_written);
-		return i == 0;
+	if (c->rw_mode == RW_LOW) {
+		load(c, val);
+	} else if (c->rw_mode == RW_HIGH) {
+		load(c, val << 8);
+	} else if (c->write_state == RW_HIGH_NEXT) {
+		c->write_state = RW_WORD;
+		load(c, val << 8 | c->write_latch);
+	} else {
+		c->write_state = RW_HIGH_NEXT;
+		c->write_latch = val;
+		return false;
 	}
+	return i == 0;
 }
 
 static u8 read_count(struct pit *pit, unsigned int i)
 {
-	struct pit_channel *c = &pit->ch[array_index_nospec(i, 3)];
+	struct kvm_pit_channel_state *c = &pit->s.channels[array_index_nospec(i, 3)];
 	u16 count;
+	bool low;
 
 	if (c->status_latched) {
 		c->status_latched = false;
 		return c->status;
 	}
-	count = c->latched ? c->latch : current_count(c);
-	if (c->rw == RW_LOW || c->rw == RW_HIGH) {
-		c->latched = 0;
-		return c->rw == RW_LOW ? count : count >> 8;
+	count = c->count_latched ? c->latched_count : current_count(c);
+	if (c->rw_mode == RW_LOW || c->rw_mode == RW_HIGH) {
+		c->count_latched = 0;
+		return c->rw_mode == RW_LOW ? count : count >> 8;
 	}
-	if (c->latched) {
-		/* Low byte first, whatever was read before the latch. */
-		c->latched--;
-		c->high_next_read = c->latched == 1;
-		return c->latched == 1 ? count : count >> 8;
-	}
-	c->high_next_read = !c->high_next_read;
-	return c->high_next_read ? count : count >> 8;
+	/* Of a latch the low byte comes first, whatever was read before. */
+	low = c->count_latched ? --c->count_latched == 1 : c->read_state != RW_HIGH_NEXT;
+	c->read_state = low ? RW_HIGH_NEXT : RW_WORD;
+	return low ? count : count >> 8;
 }
 
 static u8 read_speaker(struct pit *pit)
 {
 	u64 refresh = div_u64(ktime_get_ns(), 15085);	/* the DRAM refresh signal toggles */
 
-	return (pit->speaker_on ? 2 : 0) | (pit->ch[2].gate ? 1 : 0) |
-	       (output(&pit->ch[2]) ? 0x20 : 0) | (refresh & 1) << 4;
+	/* The flag is bit 1, as in the port. */
+	return (pit->s.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON) | pit->s.channels[2].gate |
+	       (output(&pit->s.channels[2]) ? 0x20 : 0) | (refresh & 1) << 4;
 }
 
 static void write_speaker(struct pit *pit, u8 val)
 {
-	struct pit_channel *c = &pit->ch[2];
+	struct kvm_pit_channel_state *c = &pit->s.channels[2];
 	bool gate = val & 1;
 
-	pit->speaker_on = val & 2;
+	pit->s.flags &= ~KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+	pit->s.flags |= val & KVM_PIT_FLAGS_SPEAKER_DATA_ON;
 	/* A rising gate starts the count again in the modes that look at it. */
-	if (gate && !c->gate && c->mode != 0 && c->mode != 4)
-		c->start = ktime_get();
+	if (gate && !c->gate && c->mode != 0 && c->mode != 4 && c->count_load_time)
+		c->count_load_time = ktime_get();
 	c->gate = gate;
 }
 
@@ -310,7 +286,7 @@ static bool claims(const struct pit *pit, u16 port)
 	return pit && ((port >= 0x40 && port <= 0x43) || (port == 0x61 && pit->speaker_port));
 }
 
-/** pit_port_read() - ports 40h to 43h, and 61h where asked for. */
+/* Ports 40h to 43h, and 61h where asked for. */
 bool pit_port_read(struct irqchip *chip, u16 port, u8 *val)
 {
 	struct pit *pit = READ_ONCE(chip->pit);
@@ -327,7 +303,6 @@ bool pit_port_read(struct irqchip *chip, u16 port, u8 *val)
 	return true;
 }
 
-/** pit_port_write() - likewise. */
 bool pit_port_write(struct irqchip *chip, u16 port, u8 val)
 {
 	struct pit *pit = READ_ONCE(chip->pit);
@@ -382,12 +357,15 @@ int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg)
 	pit->reinject = true;
 	raw_spin_lock_init(&pit->lock);
 	hrtimer_setup(&pit->timer, tick, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
-	for (i = 0; i < 3; i++) {
-		pit->ch[i].mode = 3;
-		pit->ch[i].rw = RW_WORD;
-		pit->ch[i].gate = i != 2;
-		pit->ch[i].count = 65536;
-	}
+	for (i = 0; i < 3; i++)
+		pit->s.channels[i] = (struct kvm_pit_channel_state) {
+			.count = 65536,
+			.read_state = RW_WORD,
+			.write_state = RW_WORD,
+			.rw_mode = RW_WORD,
+			.mode = 3,
+			.gate = i != 2,
+		};
 	/* As chip->pic. */
 	smp_store_release(&chip->pit, pit);
 	return 0;
@@ -426,41 +404,19 @@ int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s)
 {
 	struct pit *pit = chip->pit;
 	unsigned long flags;
-	unsigned int i;
 
 	if (!pit)
 		return -ENXIO;
-	memset(s, 0, sizeof(*s));
 	raw_spin_lock_irqsave(&pit->lock, flags);
-	for (i = 0; i < 3; i++) {
-		const struct pit_channel *c = &pit->ch[i];
-
-		s->channels[i] = (struct kvm_pit_channel_state) {
-			.count = c->count,
-			.latched_count = c->latch,
-			.count_latched = c->latched,
-			.status_latched = c->status_latched,
-			.status = c->status,
-			.read_state = c->high_next_read ? 4 : c->rw,
-			.write_state = c->high_next_write ? 4 : c->rw,
-			.write_latch = c->low_written,
-			.rw_mode = c->rw,
-			.mode = c->mode,
-			.bcd = c->bcd,
-			.gate = c->gate,
-			.count_load_time = c->loaded ? ktime_to_ns(c->start) : 0,
-		};
-	}
-	s->flags = pit->flags | (pit->speaker_on ? KVM_PIT_FLAGS_SPEAKER_DATA_ON : 0);
+	*s = pit->s;
 	raw_spin_unlock_irqrestore(&pit->lock, flags);
 	return 0;
 }
 
 /**
- * pit_set_state() - KVM_SET_PIT2; any bytes are safe. The counts begin anew, as nothing says how
- * far they had come.
+ * pit_set_state() - KVM_SET_PIT2; the counts begin anew, as nothing says how far they had come.
  * @chip: the VM's interrupt controllers
- * @s: the state
+ * @s: the state, any bytes
  *
  * Return: 0, -ENXIO without a PIT, -EINVAL for unknown flags.
  */
@@ -477,26 +433,26 @@ int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s)
 	hrtimer_cancel(&pit->timer);
 	raw_spin_lock_irqsave(&pit->lock, flags);
 	for (i = 0; i < 3; i++) {
-		const struct kvm_pit_channel_state *k = &s->channels[i];
-		struct pit_channel *c = &pit->ch[i];
+		struct kvm_pit_channel_state *c = &pit->s.channels[i];
 
-		c->count = k->count && k->count <= 65536 ? k->count : 65536;
-		c->latch = k->latched_count;
-		c->latched = min_t(u8, k->count_latched, 2);
-		c->status_latched = k->status_latched;
-		c->status = k->status;
-		c->rw = k->rw_mode & 3 ?: RW_WORD;
-		c->mode = k->mode <= 5 ? k->mode : 3;
-		c->bcd = k->bcd & 1;
-		c->high_next_read = k->read_state == 4;
-		c->high_next_write = k->write_state == 4;
-		c->low_written = k->write_latch;
-		c->gate = k->gate;
-		c->loaded = k->count_load_time != 0;
-		c->start = ktime_get();
+		*c = s->channels[i];
+		if (!c->count || c->count > 65536)
+			c->count = 65536;
+		c->count_latched = min_t(u8, c->count_latched, 2);
+		c->status_latched = !!c->status_latched;
+		c->rw_mode = c->rw_mode & 3 ?: RW_WORD;
+		if (c->read_state != RW_HIGH_NEXT)
+			c->read_state = c->rw_mode;
+		if (c->write_state != RW_HIGH_NEXT)
+			c->write_state = c->rw_mode;
+		if (c->mode > 5)
+			c->mode = 3;
+		c->bcd &= 1;
+		c->gate = !!c->gate;
+		if (c->count_load_time)
+			c->count_load_time = ktime_get();
 	}
-	pit->flags = s->flags & KVM_PIT_FLAGS_HPET_LEGACY;
-	pit->speaker_on = s->flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON;
+	pit->s.flags = s->flags;
 	arm(pit);
 	raw_spin_unlock_irqrestore(&pit->lock, flags);
 	return 0;
