@@ -30,7 +30,8 @@ struct irq_routing {
  * MSI address and data (APM vol. 2, 16.11): 0xfee in bits 31:20, destination in 19:12 (with 32-bit
  * ids also bits 63:40), logical mode in bit 2; vector, delivery mode and trigger mode in the data.
  */
-static void msi_decode(const struct irqchip *chip, u64 address, u32 data, struct apic_msg *msg)
+static int msi_decode(const struct irqchip *chip, u32 address, u32 address_hi, u32 data,
+		      struct apic_msg *msg)
 {
 	*msg = (struct apic_msg) {
 		.dest = (address >> 12) & 0xff,
@@ -39,34 +40,23 @@ static void msi_decode(const struct irqchip *chip, u64 address, u32 data, struct
 		.mode = data & APIC_MODE_MASK,
 		.trig_level = data & BIT(15),
 	};
-	if (chip->x2apic_format)
-		msg->dest |= (u32)(address >> 32) & 0xffffff00;
-}
-
-/* With 32-bit ids, bits 7:0 of the upper half are not part of one (api.rst, KVM_SIGNAL_MSI). */
-static bool msi_valid(const struct irqchip *chip, u32 address_hi)
-{
-	return !chip->x2apic_format || !(address_hi & 0xff);
+	if (!chip->x2apic_format)
+		return 0;
+	msg->dest |= address_hi & 0xffffff00;
+	/* Bits 7:0 of the upper half are not part of an id (api.rst, KVM_SIGNAL_MSI). */
+	return address_hi & 0xff ? -EINVAL : 0;
 }
 
 /** irqchip_signal_msi() - KVM_SIGNAL_MSI. Any context. 1 pending now, 0 nobody took it, -EINVAL. */
 int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi)
 {
 	struct apic_msg msg;
+	int r = msi_decode(chip, msi->address_lo, msi->address_hi, msi->data, &msg);
 
-	if (!msi_valid(chip, msi->address_hi))
-		return -EINVAL;
-	msi_decode(chip, msi->address_lo | (u64)msi->address_hi << 32, msi->data, &msg);
-	return lapic_deliver(chip, &msg) >= 0;
+	return r ?: lapic_deliver(chip, &msg) >= 0;
 }
 
-/**
- * irqchip_feeds() - does @gsi drive this input (see IRQ_INPUT_IOAPIC)? The caller is in an RCU read
- * section.
- * @chip: the VM's interrupt controllers
- * @gsi: the interrupt
- * @input: of the chip
- */
+/** irqchip_feeds() - does @gsi drive this input (see IRQ_INPUT_IOAPIC)? In an RCU read section. */
 bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input)
 {
 	const struct irq_routing *table = rcu_dereference(chip->routing);
@@ -82,24 +72,14 @@ bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input)
 	return false;
 }
 
-/* A level of one source; the line is high while any source holds it. chip->lock held. */
-static int set_line(struct irqchip *chip, int source, u32 gsi, int level)
-{
-	u8 *line = &chip->line_sources[array_index_nospec(gsi, IRQCHIP_MAX_GSI)];
-
-	*line = level ? *line | BIT(source) : *line & ~BIT(source);
-	return *line;
-}
-
 /**
- * irqchip_set_irq() - assert or release a GSI on behalf of @source. Any context.
+ * irqchip_set_irq() - assert or release a GSI. Any context.
  * @chip: the VM's interrupt controllers
  * @source: who drives the line: IRQ_SOURCE_*
  * @gsi: the line
  * @level: 1 or 0
  *
- * Return: as KVM_IRQ_LINE_STATUS: >0 delivered, 0 coalesced, <0 masked; -EINVAL for a GSI without a
- * route.
+ * Return: >0 delivered, 0 coalesced, <0 masked, -EINVAL for a GSI without a route.
  */
 int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level)
 {
@@ -107,6 +87,7 @@ int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level)
 	unsigned long flags;
 	struct route *route;
 	int r = -EINVAL, i;
+	u8 *line;
 
 	if (gsi >= IRQCHIP_MAX_GSI)
 		return -EINVAL;
@@ -120,11 +101,13 @@ int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level)
 		goto out;
 	}
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	level = set_line(chip, source, gsi, level);
+	/* The line is high while any source holds it. */
+	line = &chip->line_sources[array_index_nospec(gsi, IRQCHIP_MAX_GSI)];
+	*line = level ? *line | BIT(source) : *line & ~BIT(source);
 	for (i = 0; i < MAX_PER_GSI && route[i].type != ROUTE_NONE; i++) {
 		int one = route[i].type == ROUTE_PIC ?
-			  pic_set_irq(chip->pic, route[i].pin, level) :
-			  ioapic_set_irq(chip->ioapic, route[i].pin, level);
+			  pic_set_irq(chip->pic, route[i].pin, *line) :
+			  ioapic_set_irq(chip->ioapic, route[i].pin, *line);
 
 		r = r < 0 ? one : r + max(one, 0);
 	}
@@ -136,9 +119,9 @@ out:
 
 static struct irq_routing *table_alloc(unsigned int nr_gsis)
 {
-	struct irq_routing *table;
+	struct irq_routing *table = kvzalloc(struct_size(table, route, nr_gsis),
+					     GFP_KERNEL_ACCOUNT);
 
-	table = kvzalloc(struct_size(table, route, nr_gsis), GFP_KERNEL_ACCOUNT);
 	if (table)
 		table->nr_gsis = nr_gsis;
 	return table;
@@ -148,38 +131,23 @@ static int add_route(struct irqchip *chip, struct irq_routing *table,
 		     const struct kvm_irq_routing_entry *e)
 {
 	struct route *route = table->route[array_index_nospec(e->gsi, table->nr_gsis)];
+	u32 chip_id = e->u.irqchip.irqchip, pin = e->u.irqchip.pin;
 	struct route new = {};
 	unsigned int i;
 
 	switch (e->type) {
 	case KVM_IRQ_ROUTING_IRQCHIP:
-		if (!irqchip_full(chip))
+		new.type = chip_id == KVM_IRQCHIP_IOAPIC ? ROUTE_IOAPIC : ROUTE_PIC;
+		new.pin = pin + (chip_id == KVM_IRQCHIP_PIC_SLAVE ? PIC_PINS : 0);
+		if (!irqchip_full(chip) || chip_id > KVM_IRQCHIP_IOAPIC ||
+		    pin >= (new.type == ROUTE_PIC ? PIC_PINS : IRQCHIP_NR_GSIS))
 			return -EINVAL;
-		switch (e->u.irqchip.irqchip) {
-		case KVM_IRQCHIP_PIC_MASTER:
-		case KVM_IRQCHIP_PIC_SLAVE:
-			if (e->u.irqchip.pin >= PIC_PINS)
-				return -EINVAL;
-			new.type = ROUTE_PIC;
-			new.pin = e->u.irqchip.pin +
-				  (e->u.irqchip.irqchip == KVM_IRQCHIP_PIC_SLAVE ? PIC_PINS : 0);
-			break;
-		case KVM_IRQCHIP_IOAPIC:
-			if (e->u.irqchip.pin >= IRQCHIP_NR_GSIS)
-				return -EINVAL;
-			new.type = ROUTE_IOAPIC;
-			new.pin = e->u.irqchip.pin;
-			break;
-		default:
-			return -EINVAL;
-		}
 		break;
 	case KVM_IRQ_ROUTING_MSI:
-		if (!msi_valid(chip, e->u.msi.address_hi))
-			return -EINVAL;
 		new.type = ROUTE_MSI;
-		msi_decode(chip, e->u.msi.address_lo | (u64)e->u.msi.address_hi << 32,
-			   e->u.msi.data, &new.msg);
+		if (msi_decode(chip, e->u.msi.address_lo, e->u.msi.address_hi, e->u.msi.data,
+			       &new.msg))
+			return -EINVAL;
 		break;
 	default:
 		return -EINVAL;
@@ -239,12 +207,7 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 	return 0;
 }
 
-/**
- * routing_has_level_vector() - split irqchip: does a pin of userspace's IOAPIC send this vector,
- * level-triggered?
- * @chip: the VM's interrupt controllers
- * @vector: of the interrupt
- */
+/* Split irqchip: does a pin of userspace's IOAPIC send this vector, level-triggered? */
 bool routing_has_level_vector(struct irqchip *chip, u8 vector)
 {
 	struct irq_routing *table;
@@ -262,12 +225,9 @@ bool routing_has_level_vector(struct irqchip *chip, u8 vector)
 	return found;
 }
 
-/**
- * routing_init() - the default: GSI n to IOAPIC pin n, and below 16 to PIC input n as well
- * @chip: the VM's interrupt controllers
- * @empty: none of that, where both are in userspace
- *
- * Return: 0 or -ENOMEM.
+/*
+ * The default: GSI n to IOAPIC pin n, and below 16 to PIC input n as well; or empty, where both are
+ * in userspace. 0 or -ENOMEM.
  */
 int routing_init(struct irqchip *chip, bool empty)
 {
@@ -285,7 +245,6 @@ int routing_init(struct irqchip *chip, bool empty)
 	return 0;
 }
 
-/** routing_free() - at VM destruction. */
 void routing_free(struct irqchip *chip)
 {
 	kvfree(rcu_dereference_protected(chip->routing, true));
