@@ -194,7 +194,7 @@ static void write_window(struct ioapic *io, u32 val)
 	deliver(io, pin);
 }
 
-/** ioapic_mmio_read() - true where @gpa is the IOAPIC's. */
+/** ioapic_mmio_read() - true where @gpa is the IOAPIC's; @len is 1 to 8. */
 bool ioapic_mmio_read(struct irqchip *chip, u64 gpa, unsigned int len, void *val)
 {
 	struct ioapic *io = chip->ioapic;

@@ -103,13 +103,12 @@ struct irqchip {
 	bool pic_output;
 };
 
-/* --- life cycle (these sleep) --- */
+/* --- life; these sleep --- */
 void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm);
-/* PIC pair, IOAPIC, default routing. -EEXIST, -ENOMEM */
 int irqchip_create(struct irqchip *chip);
 int irqchip_check_bus_cycle(const struct irqchip *chip, u64 ns);
 int irqchip_create_split(struct irqchip *chip, unsigned int routes);
-void irqchip_destroy(struct irqchip *chip);	/* also PIT and routing; LAPICs are already gone */
+void irqchip_destroy(struct irqchip *chip);
 static inline bool irqchip_in_kernel(const struct irqchip *chip)
 {
 	return READ_ONCE(chip->kind) != IRQCHIP_NONE;
@@ -120,52 +119,34 @@ static inline bool irqchip_full(const struct irqchip *chip)
 	return READ_ONCE(chip->kind) == IRQCHIP_FULL;
 }
 
-/*
- * One LAPIC a vCPU; lapic_create() publishes it in chip->lapics[]. lapic_destroy() cancels timers.
- */
 struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu);
 void lapic_destroy(struct lapic *apic);
-void lapic_reset(struct lapic *apic, bool init_event);
 
-/* --- the vCPU's side (its own thread) --- */
+/* --- the local APIC, by its vCPU's thread --- */
+void lapic_reset(struct lapic *apic, bool init_event);
 /* Highest deliverable vector against PPR, or -1. Cheap where maybe_pending is false. */
 int lapic_pending_slow(struct lapic *apic);
 static inline int lapic_pending(struct lapic *apic)
 {
 	return likely(!READ_ONCE(apic->maybe_pending)) ? -1 : lapic_pending_slow(apic);
 }
-/* IRR -> ISR for the vector that lapic_pending() returned. */
+
 void lapic_accept(struct lapic *apic, u8 vector);
-/* And back, where the vCPU has not taken it; false where it is not in service. */
 bool lapic_put_back(struct lapic *apic, u8 vector);
-/* EOI of the highest interrupt in service; may it come late? (PV EOI) */
 void lapic_eoi(struct lapic *apic);
 bool lapic_eoi_can_wait(const struct lapic *apic);
-/* IPIs to the processors of a bit map (PV IPI). */
 int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int width, u32 first,
 	       u32 icr);
-/* Would the PIC's INTR reach this vCPU (LVT0 ExtINT or APIC disabled, BSP)? */
 bool lapic_accepts_pic(struct lapic *apic);
-/* TPR as CR8 (bits 7:4 of TPR). */
 u8 lapic_get_cr8(struct lapic *apic);
 void lapic_set_cr8(struct lapic *apic, u8 cr8);
-
-/*
- * Register access by MMIO: offset within the 4 KiB page; only aligned 32-bit accesses of the
- * 16-byte slots carry data.
- */
 u32 lapic_mmio_read(struct lapic *apic, u32 offset);
 void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val);
-/* x2APIC MSRs 0x800-0x8ff, IA32_TSC_DEADLINE. 0 or -EINVAL (#GP). */
 int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val);
 int lapic_msr_write(struct lapic *apic, u32 msr, u64 val);
-/* IA32_APIC_BASE: 0 or -EINVAL for an illegal transition. @host: from userspace. */
 int lapic_set_base(struct lapic *apic, u64 val, bool host);
 bool lapic_x2apic(const struct lapic *apic);
-/* The guest's TSC was moved: a TSC deadline under way is armed anew. */
 void lapic_set_tsc_offset(struct lapic *apic, u64 offset);
-
-/* State for userspace: KVM_GET/SET_LAPIC. 0 or -EINVAL. */
 int lapic_get_state(struct lapic *apic, struct kvm_lapic_state *s);
 int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s);
 
@@ -174,11 +155,10 @@ static inline bool pic_pending(struct irqchip *chip)
 {
 	return READ_ONCE(chip->pic_output);
 }
-/* Interrupt-acknowledge cycle: the vector (spurious IRQ7 included). */
+
 u8 pic_accept(struct irqchip *chip);
 
 /* --- ports and MMIO of in-kernel devices --- */
-/* True where an in-kernel device claims the port; *val is zero-extended. size 1, 2 or 4. */
 /* The PICs, the PIT and its speaker gate, the ELCRs: most ports are none of them. */
 static inline bool irqchip_has_port(u16 port)
 {
@@ -188,7 +168,6 @@ static inline bool irqchip_has_port(u16 port)
 
 bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *val);
 bool irqchip_port_write(struct irqchip *chip, u16 port, unsigned int size, u32 val);
-/* IOAPIC page at 0xfec00000: true where claimed. len 1..8 */
 bool ioapic_mmio_read(struct irqchip *chip, u64 gpa, unsigned int len, void *val);
 bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const void *val);
 
@@ -199,19 +178,14 @@ bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const vo
 /* Inputs, for irqchip_ops.eoi: 0..15 of the PICs, from here on of the IOAPIC. */
 #define IRQ_INPUT_IOAPIC	16
 bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input);
-/*
- * Asserts or releases @gsi through the routing table. >0 delivered, 0 coalesced, <0 masked or
- * -EINVAL.
- */
 int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level);
 int irqchip_signal_msi(struct irqchip *chip, const struct kvm_msi *msi);
 int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry *entries,
 			unsigned int nr);
 
-/* KVM_GET/SET_IRQCHIP, PIT2. 0 or -EINVAL/-ENXIO. */
+/* --- state for userspace --- */
 int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s);
 int irqchip_set_state(struct irqchip *chip, const struct kvm_irqchip *s);
-/* -EEXIST, -ENOENT without irqchip, -ENOMEM */
 int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg);
 int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s);
 int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s);

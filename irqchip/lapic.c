@@ -99,12 +99,7 @@ static u8 apr(const struct lapic *apic)
 	return max3((u8)(tpr & isr & 0xf0), isr, irr);
 }
 
-/**
- * lapic_pending_slow() - what waits for delivery? The vCPU's thread.
- * @apic: the APIC
- *
- * Return: the highest vector in IRR if it beats PPR, else -1.
- */
+/** lapic_pending_slow() - the highest vector in IRR if it beats PPR, else -1. The vCPU's thread. */
 int lapic_pending_slow(struct lapic *apic)
 {
 	int vector;
@@ -137,11 +132,7 @@ static bool leave_service(struct lapic *apic, u8 vector)
 	return was_set;
 }
 
-/**
- * lapic_accept() - the vCPU takes an interrupt: IRR to ISR.
- * @apic: the APIC
- * @vector: what lapic_pending() returned
- */
+/** lapic_accept() - the vCPU takes what lapic_pending() returned: IRR to ISR. */
 void lapic_accept(struct lapic *apic, u8 vector)
 {
 	clear_vector(apic, APIC_IRR, vector);
@@ -166,10 +157,7 @@ bool lapic_put_back(struct lapic *apic, u8 vector)
 	return true;
 }
 
-/**
- * lapic_eoi() - end of interrupt: the highest vector in service is done.
- * @apic: the APIC
- */
+/** lapic_eoi() - end of interrupt: the highest vector in service is done. The vCPU's thread. */
 void lapic_eoi(struct lapic *apic)
 {
 	u8 vector = apic->highest_isr;
@@ -190,11 +178,10 @@ void lapic_eoi(struct lapic *apic)
 }
 
 /**
- * lapic_eoi_can_wait() - would an EOI now unblock nothing and tell nobody?
+ * lapic_eoi_can_wait() - would an EOI now unblock nothing and tell nobody? (PV EOI)
  * @apic: the APIC
  *
- * Return: true where one edge-triggered interrupt is in service, none waits and nobody listens for
- * EOIs.
+ * Return: true where one edge-triggered interrupt is in service and none waits.
  */
 bool lapic_eoi_can_wait(const struct lapic *apic)
 {
@@ -213,9 +200,7 @@ bool lapic_eoi_can_wait(const struct lapic *apic)
  * lapic_accepts_pic() - does the PIC's INTR reach this vCPU?
  * @apic: the APIC
  *
- * Only the boot processor is wired to it: through an unmasked ExtINT LVT0, or past a disabled APIC.
- *
- * Return: true if it does.
+ * Return: true on the boot processor with an unmasked ExtINT LVT0 or a disabled APIC.
  */
 bool lapic_accepts_pic(struct lapic *apic)
 {
@@ -226,22 +211,13 @@ bool lapic_accepts_pic(struct lapic *apic)
 	return !apic->enabled || (lvt0 & (APIC_LVT_MASKED | APIC_MODE_MASK)) == APIC_DM_EXTINT;
 }
 
-/**
- * lapic_get_cr8() - TPR as CR8 shows it.
- * @apic: the APIC
- *
- * Return: bits 7:4 of TPR.
- */
+/** lapic_get_cr8() - bits 7:4 of TPR. */
 u8 lapic_get_cr8(struct lapic *apic)
 {
 	return lapic_reg(apic, APIC_TASKPRI) >> 4;
 }
 
-/**
- * lapic_set_cr8() - a write to CR8.
- * @apic: the APIC
- * @cr8: bits 3:0 become bits 7:4 of TPR
- */
+/** lapic_set_cr8() - write bits 7:4 of TPR; the rest of it becomes 0. */
 void lapic_set_cr8(struct lapic *apic, u8 cr8)
 {
 	lapic_set_reg(apic, APIC_TASKPRI, (cr8 & 15) << 4);
@@ -282,15 +258,9 @@ static void raise_error(struct lapic *apic, u32 error)
 		request_vector(apic, lvt & 0xff, false);
 }
 
-/**
- * lapic_inject() - one message arrives at one APIC. Any context.
- * @apic: the APIC
- * @mode: the delivery mode
- * @vector: of fixed and lowest-priority interrupts and SIPI
- * @trig_level: level-triggered
- *
- * Return: 1 accepted, 0 coalesced with one that waits already, -1 not accepted (disabled, bad
- * vector).
+/*
+ * One message arrives at one APIC. Any context. 1 accepted, 0 coalesced with one that waits
+ * already, -1 not accepted (disabled, bad vector).
  */
 int lapic_inject(struct lapic *apic, u32 mode, u8 vector, bool trig_level)
 {
@@ -372,14 +342,9 @@ static bool match(const struct lapic *apic, const struct apic_msg *msg)
 	return msg->logical ? match_logical(apic, msg->dest) : match_physical(apic, msg->dest);
 }
 
-/**
- * lapic_deliver() - send a message to all APICs that it addresses. Any context.
- * @chip: the interrupt controllers
- * @msg: the message
- *
- * Lowest priority goes to the matching APIC with the lowest PPR.
- * Return: how many accepted it; 0 where it coalesced with one that waits, -1 where none could take
- * it.
+/*
+ * A message goes to all APICs that it addresses; lowest priority to the one of them with the lowest
+ * PPR. Any context. How many accepted it, 0 where it coalesced with one that waits, -1 for none.
  */
 int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
 {
@@ -413,10 +378,10 @@ int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
 }
 
 /**
- * lapic_send() - IPIs to many processors. Any context.
- * @chip: the interrupt controllers
+ * lapic_send() - IPIs to many processors (PV IPI). Any context.
+ * @chip: the VM's interrupt controllers
  * @map: bit n is APIC id @first + n
- * @width: number of bits used in each word of @map
+ * @width: bits used in each word of @map
  * @first: see @map
  * @icr: mode and vector, as in the low half of ICR
  *
@@ -494,13 +459,7 @@ static bool reg_exists(u32 offset)
 	}
 }
 
-/**
- * lapic_mmio_read() - a 32-bit read of the register page.
- * @apic: the APIC
- * @offset: of the register, a multiple of 16
- *
- * Return: its value, 0 where there is none.
- */
+/** lapic_mmio_read() - a 32-bit read at @offset of the register page; 0 where nothing is. */
 u32 lapic_mmio_read(struct lapic *apic, u32 offset)
 {
 	offset &= 0xff0;
@@ -594,12 +553,7 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 	}
 }
 
-/**
- * lapic_mmio_write() - a 32-bit write to the register page.
- * @apic: the APIC
- * @offset: of the register, a multiple of 16
- * @val: the value
- */
+/** lapic_mmio_write() - a 32-bit write at @offset of the register page. */
 void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 {
 	offset &= 0xff0;
@@ -621,14 +575,7 @@ void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 		raise_error(apic, APIC_ESR_ILLREGA);
 }
 
-/**
- * lapic_msr_read() - RDMSR of an x2APIC register or IA32_TSC_DEADLINE.
- * @apic: the APIC
- * @msr: its number
- * @val: where to
- *
- * Return: 0, or -EINVAL (#GP).
- */
+/** lapic_msr_read() - x2APIC registers and IA32_TSC_DEADLINE. 0, or -EINVAL (#GP). */
 int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 {
 	u32 offset = array_index_nospec(msr - APIC_BASE_MSR, 0x100) << 4;
@@ -658,14 +605,7 @@ int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 	}
 }
 
-/**
- * lapic_msr_write() - WRMSR of an x2APIC register or IA32_TSC_DEADLINE.
- * @apic: the APIC
- * @msr: its number
- * @val: the value
- *
- * Return: 0, or -EINVAL (#GP).
- */
+/** lapic_msr_write() - likewise. */
 int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 {
 	u32 offset = array_index_nospec(msr - APIC_BASE_MSR, 0x100) << 4;
@@ -707,8 +647,8 @@ int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
  * @val: the value
  * @host: from userspace, which may restore any valid mode
  *
- * Return: 0, or -EINVAL for reserved bits and transitions that are not legal (APM vol. 2, 16.9:
- * disabled to x2APIC, x2APIC to xAPIC).
+ * Return: 0, -EINVAL for reserved bits, and for the guest's going from disabled to x2APIC mode or
+ * from there to xAPIC mode (APM vol. 2, 16.9).
  */
 int lapic_set_base(struct lapic *apic, u64 val, bool host)
 {
@@ -771,7 +711,7 @@ void lapic_reset(struct lapic *apic, bool init)
 
 /**
  * lapic_create() - make the APIC of a vCPU and publish it. vm->lock held; sleeps.
- * @chip: the interrupt controllers
+ * @chip: the VM's interrupt controllers
  * @id: APIC id
  * @index: of the vCPU
  * @vcpu: for irqchip_ops.kick
@@ -827,15 +767,7 @@ void lapic_destroy(struct lapic *apic)
 
 /* --- KVM_GET/SET_LAPIC --- */
 
-/**
- * lapic_get_state() - KVM_GET_LAPIC.
- * @apic: the APIC
- * @s: where to
- *
- * In x2APIC mode the ID register is in its 32-bit form only where userspace asked so.
- *
- * Return: 0.
- */
+/** lapic_get_state() - KVM_GET_LAPIC. 0. A 32-bit ID only where userspace asked for that form. */
 int lapic_get_state(struct lapic *apic, struct kvm_lapic_state *s)
 {
 	u32 *regs = (u32 *)s->regs;
@@ -874,11 +806,11 @@ static void sanitise(struct lapic *apic)
 }
 
 /**
- * lapic_set_state() - KVM_SET_LAPIC. Any bytes are safe: derived state is computed anew.
+ * lapic_set_state() - KVM_SET_LAPIC. Derived state is computed anew.
  * @apic: the APIC
- * @s: the registers
+ * @s: the registers, any bytes
  *
- * Return: 0, or -EINVAL where x2APIC mode is on, with 32-bit ids, and the ID is not the vCPU's.
+ * Return: 0, or -EINVAL in x2APIC mode with 32-bit ids where the ID is not the vCPU's.
  */
 int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s)
 {

@@ -24,12 +24,6 @@ static u32 mode(const struct lapic *apic)
 	return lapic_reg(apic, APIC_LVTT) & (APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE);
 }
 
-/**
- * lapic_timer_deadline_mode() - is the timer in TSC-deadline mode?
- * @apic: the APIC
- *
- * Return: true if so.
- */
 bool lapic_timer_deadline_mode(struct lapic *apic)
 {
 	return mode(apic) == APIC_LVT_TIMER_TSCDEADLINE;
@@ -71,8 +65,7 @@ static u64 until(const struct lapic *apic, u64 deadline)
 }
 
 /**
- * lapic_set_tsc_offset() - the guest's TSC was moved: arm a deadline that waits anew. The vCPU's
- * thread.
+ * lapic_set_tsc_offset() - the guest's TSC was moved: arm a deadline anew. The vCPU's thread.
  * @apic: the APIC
  * @offset: guest TSC less host TSC
  */
@@ -124,30 +117,18 @@ static enum hrtimer_restart expired(struct hrtimer *timer)
 	return HRTIMER_RESTART;
 }
 
-/**
- * lapic_timer_init() - of a new APIC.
- * @apic: the APIC
- */
 void lapic_timer_init(struct lapic *apic)
 {
 	hrtimer_setup(&apic->timer, expired, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
 }
 
-/**
- * lapic_timer_stop() - no expiry after this. Waits for one that is running; not from hard
- * interrupts.
- * @apic: the APIC
- */
+/* No expiry after this. Waits for one that is running; not from hard interrupts. */
 void lapic_timer_stop(struct lapic *apic)
 {
 	hrtimer_cancel(&apic->timer);
 	WRITE_ONCE(apic->timer_armed, false);
 }
 
-/**
- * lapic_timer_reset() - stop, and forget the mode.
- * @apic: the APIC
- */
 void lapic_timer_reset(struct lapic *apic)
 {
 	lapic_timer_stop(apic);
@@ -173,28 +154,22 @@ static void start(struct lapic *apic, u32 count)
 		arm(apic, apic->period_ns ? max(ns, MIN_PERIOD_NS) : ns);
 }
 
-/**
- * lapic_timer_restart() - the initial count was written: count from it.
- * @apic: the APIC
- */
+/* The initial count was written. */
 void lapic_timer_restart(struct lapic *apic)
 {
 	lapic_timer_stop(apic);
 	start(apic, lapic_reg(apic, APIC_TMICT));
 }
 
-/**
- * lapic_timer_restore() - the registers were set from userspace: go on from the current count.
- * @apic: the APIC
- *
- * A one-shot count of 0 has run out already; a period begins anew.
+/*
+ * The registers were set from userspace: go on from the current count. A one-shot count of 0 has
+ * run out already; a period begins anew.
  */
 void lapic_timer_restore(struct lapic *apic)
 {
 	u32 initial = lapic_reg(apic, APIC_TMICT), left = lapic_reg(apic, APIC_TMCCT);
 
 	lapic_timer_stop(apic);
-	apic->period_ns = 0;
 	apic->deadline_mode = mode(apic) == APIC_LVT_TIMER_TSCDEADLINE;
 	if (apic->deadline_mode) {
 		lapic_timer_set_deadline(apic, apic->tscdeadline);
@@ -206,11 +181,7 @@ void lapic_timer_restore(struct lapic *apic)
 	start(apic, min(left, initial));
 }
 
-/**
- * lapic_timer_set_divisor() - TDCR was written: a count under way goes on at the new rate.
- * @apic: the APIC
- * @tdcr: the new value
- */
+/* TDCR is written: a count under way goes on at the new rate. */
 void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr)
 {
 	/* Read before the cancellation: a count that is just running out ends after all. */
@@ -224,12 +195,9 @@ void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr)
 		start(apic, left);
 }
 
-/**
- * lapic_timer_mode_changed() - the timer's LVT entry was written.
- * @apic: the APIC
- *
- * A change to or from TSC-deadline mode disarms; one between one-shot and periodic takes effect at
- * the next expiry.
+/*
+ * The LVT entry was written. A change to or from TSC-deadline mode disarms; one between one-shot
+ * and periodic takes effect at the next expiry.
  */
 void lapic_timer_mode_changed(struct lapic *apic)
 {
@@ -244,23 +212,13 @@ void lapic_timer_mode_changed(struct lapic *apic)
 	apic->deadline_mode = deadline;
 }
 
-/**
- * lapic_timer_counting() - is a count (not a deadline) under way?
- * @apic: the APIC
- *
- * Return: true if so.
- */
+/* Is a count (not a deadline) under way? */
 bool lapic_timer_counting(const struct lapic *apic)
 {
 	return READ_ONCE(apic->timer_armed) && !apic->deadline_mode;
 }
 
-/**
- * lapic_timer_current() - the current count.
- * @apic: the APIC
- *
- * Return: TMCCT, 0 where nothing counts.
- */
+/* TMCCT, 0 where nothing counts. */
 u32 lapic_timer_current(struct lapic *apic)
 {
 	u64 ns = READ_ONCE(apic->period_ns), over;
@@ -281,11 +239,7 @@ u32 lapic_timer_current(struct lapic *apic)
 		     lapic_reg(apic, APIC_TMICT));
 }
 
-/**
- * lapic_timer_set_deadline() - IA32_TSC_DEADLINE was written.
- * @apic: the APIC
- * @deadline: in guest TSC units; 0 disarms, the past fires at once
- */
+/* IA32_TSC_DEADLINE was written, in guest TSC units: 0 disarms, the past fires at once. */
 void lapic_timer_set_deadline(struct lapic *apic, u64 deadline)
 {
 	u64 ns;
