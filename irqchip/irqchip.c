@@ -143,12 +143,14 @@ bool irqchip_port_write(struct irqchip *chip, u16 port, unsigned int size, u32 v
 	return true;
 }
 
-/** irqchip_get_state() - KVM_GET_IRQCHIP. 0 or -EINVAL for an unknown chip. */
+/** irqchip_get_state() - KVM_GET_IRQCHIP. 0, -ENXIO without chips, -EINVAL for an unknown one. */
 int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s)
 {
 	unsigned long flags;
 	int r = 0;
 
+	if (!irqchip_full(chip))
+		return -ENXIO;
 	memset(&s->chip, 0, sizeof(s->chip));
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if (s->chip_id == KVM_IRQCHIP_IOAPIC)
@@ -161,12 +163,14 @@ int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s)
 	return r;
 }
 
-/** irqchip_set_state() - KVM_SET_IRQCHIP. 0 or -EINVAL for an unknown chip. */
+/** irqchip_set_state() - KVM_SET_IRQCHIP. 0, -ENXIO without chips, -EINVAL for an unknown one. */
 int irqchip_set_state(struct irqchip *chip, const struct kvm_irqchip *s)
 {
 	unsigned long flags;
 	int r = 0;
 
+	if (!irqchip_full(chip))
+		return -ENXIO;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if (s->chip_id == KVM_IRQCHIP_IOAPIC)
 		ioapic_set_state(chip, &s->chip.ioapic);

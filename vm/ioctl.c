@@ -57,28 +57,24 @@ struct ioctl {
 
 #define SMALL_ARG	512
 
+/* A handler that is one call. */
+#define HANDLER(name, expr)				\
+static long name(struct call *c)			\
+{							\
+	return expr;					\
+}
+
 /* --- device --- */
 
-static long get_api_version(struct call *c)
-{
-	return KVM_API_VERSION;
-}
+HANDLER(get_api_version, KVM_API_VERSION)
+HANDLER(create_vm, vm_create_fd())	/* ARG_ZERO: the one machine type is 0 */
+HANDLER(get_vcpu_mmap_size, VCPU_MMAP_PAGES * PAGE_SIZE)
 
 static long check_extension(struct call *c)
 {
 	if (c->vm && c->arg == KVM_CAP_X86_APIC_BUS_CYCLES_NS)
 		return READ_ONCE(c->vm->irqchip.bus_cycle_ns);
 	return cap_check(c->arg);
-}
-
-static long create_vm(struct call *c)
-{
-	return vm_create_fd();	/* ARG_ZERO: the one machine type is 0 */
-}
-
-static long get_vcpu_mmap_size(struct call *c)
-{
-	return VCPU_MMAP_PAGES * PAGE_SIZE;
 }
 
 static long get_mce_cap_supported(struct call *c)
@@ -111,19 +107,15 @@ static long get_cpuid_list(struct call *c, int (*list)(struct kvm_cpuid_entry2 *
 	return r;
 }
 
-static long get_supported_cpuid(struct call *c)
-{
-	return get_cpuid_list(c, guest_supported_cpuid);
-}
-
-static long get_emulated_cpuid(struct call *c)
-{
-	return get_cpuid_list(c, guest_emulated_cpuid);
-}
+HANDLER(get_supported_cpuid, get_cpuid_list(c, guest_supported_cpuid))
+HANDLER(get_emulated_cpuid, get_cpuid_list(c, guest_emulated_cpuid))
 
 /* The true number is told even where the array is too small for it. */
-static long put_msr_list(struct kvm_msr_list __user *user, const u32 *list, unsigned int nr)
+static long get_msr_list(struct call *c, const u32 *(*get)(unsigned int *nr))
 {
+	struct kvm_msr_list __user *user = c->user;
+	unsigned int nr;
+	const u32 *list = get(&nr);
 	u32 room;
 
 	if (get_user(room, &user->nmsrs) || put_user(nr, &user->nmsrs))
@@ -133,21 +125,8 @@ static long put_msr_list(struct kvm_msr_list __user *user, const u32 *list, unsi
 	return copy_to_user(user->indices, list, nr * sizeof(*list)) ? -EFAULT : 0;
 }
 
-static long get_msr_index_list(struct call *c)
-{
-	unsigned int nr;
-	const u32 *list = guest_msr_list(&nr);
-
-	return put_msr_list(c->user, list, nr);
-}
-
-static long get_msr_feature_index_list(struct call *c)
-{
-	unsigned int nr;
-	const u32 *list = guest_feature_msr_list(&nr);
-
-	return put_msr_list(c->user, list, nr);
-}
+HANDLER(get_msr_index_list, get_msr_list(c, guest_msr_list))
+HANDLER(get_msr_feature_index_list, get_msr_list(c, guest_feature_msr_list))
 
 /* KVM_GET_MSRS of the device: the features of this host. */
 static int access_msr(struct vcpu *v, struct kvm_msr_entry *e, bool set)
@@ -185,10 +164,8 @@ static long access_msrs(struct call *c, bool set)
 	return n;
 }
 
-static long get_msrs(struct call *c)
-{
-	return access_msrs(c, false);
-}
+HANDLER(get_msrs, access_msrs(c, false))
+HANDLER(set_msrs, access_msrs(c, true))
 
 static const struct ioctl device_ioctls[] = {
 	{ KVM_GET_API_VERSION, ARG_ZERO, LOCK_NONE, get_api_version },
@@ -205,27 +182,17 @@ static const struct ioctl device_ioctls[] = {
 
 /* --- VM --- */
 
-static long create_vcpu(struct call *c)
-{
-	return vcpu_create_fd(c->vm, c->arg);
-}
-
-static long set_user_memory_region(struct call *c)
-{
-	return mem_set_region(&c->vm->mem, c->buf);
-}
+HANDLER(create_vcpu, vcpu_create_fd(c->vm, c->arg))
 
 /*
- * The first fields are those of the older structure; its one new flag (guest_memfd) is refused as
- * unknown.
+ * Of either form. The first fields of the newer one are those of the older; its one new flag
+ * (guest_memfd) is refused as unknown.
  */
-static long set_user_memory_region2(struct call *c)
-{
-	static_assert(offsetof(struct kvm_userspace_memory_region2, guest_memfd_offset) ==
-		      sizeof(struct kvm_userspace_memory_region));
+HANDLER(set_user_memory_region, mem_set_region(&c->vm->mem, c->buf))
+static_assert(offsetof(struct kvm_userspace_memory_region2, guest_memfd_offset) ==
+	      sizeof(struct kvm_userspace_memory_region));
 
-	return mem_set_region(&c->vm->mem, c->buf);
-}
+HANDLER(set_nr_mmu_pages, mem_limit_tables(&c->vm->mem, c->arg))
 
 static long get_dirty_log(struct call *c)
 {
@@ -247,11 +214,6 @@ static long set_tss_addr(struct call *c)
 		return -EINVAL;
 	c->vm->tss_addr = c->arg;
 	return 0;
-}
-
-static long set_nr_mmu_pages(struct call *c)
-{
-	return mem_limit_tables(&c->vm->mem, c->arg);
 }
 
 static long set_identity_map_addr(struct call *c)
@@ -278,29 +240,14 @@ static long set_boot_cpu_id(struct call *c)
 
 static long create_irqchip(struct call *c)
 {
-	if (irqchip_in_kernel(&c->vm->irqchip))
-		return -EEXIST;
-	if (c->vm->nr_vcpus)	/* they would have no APIC */
+	/* vCPUs that exist would have no APIC. */
+	if (c->vm->nr_vcpus && !irqchip_in_kernel(&c->vm->irqchip))
 		return -EINVAL;
 	return irqchip_create(&c->vm->irqchip);
 }
 
-static long get_irqchip(struct call *c)
-{
-	struct kvm_irqchip *s = c->buf;
-
-	if (!irqchip_full(&c->vm->irqchip))
-		return -ENXIO;
-	memset(&s->chip, 0, sizeof(s->chip));
-	return irqchip_get_state(&c->vm->irqchip, s);
-}
-
-static long set_irqchip(struct call *c)
-{
-	if (!irqchip_full(&c->vm->irqchip))
-		return -ENXIO;
-	return irqchip_set_state(&c->vm->irqchip, c->buf);
-}
+HANDLER(get_irqchip, irqchip_get_state(&c->vm->irqchip, c->buf))
+HANDLER(set_irqchip, irqchip_set_state(&c->vm->irqchip, c->buf))
 
 static long irq_line(struct call *c)
 {
@@ -353,19 +300,8 @@ static long create_pit2(struct call *c)
 	return pit_create(&c->vm->irqchip, cfg);
 }
 
-static long get_pit2(struct call *c)
-{
-	if (!c->vm->irqchip.pit)
-		return -ENXIO;
-	return pit_get_state(&c->vm->irqchip, c->buf);
-}
-
-static long set_pit2(struct call *c)
-{
-	if (!c->vm->irqchip.pit)
-		return -ENXIO;
-	return pit_set_state(&c->vm->irqchip, c->buf);
-}
+HANDLER(get_pit2, pit_get_state(&c->vm->irqchip, c->buf))
+HANDLER(set_pit2, pit_set_state(&c->vm->irqchip, c->buf))
 
 static long reinject_control(struct call *c)
 {
@@ -409,32 +345,13 @@ static long vm_set_tsc_khz(struct call *c)
 	return 0;
 }
 
-static long vm_get_tsc_khz(struct call *c)
-{
-	if (check_tsc_unstable())
-		return -EIO;
-	return c->vm->default_tsc_khz ?: tsc_khz;
-}
-
-static long set_irqfd(struct call *c)
-{
-	return irqfd_ioctl(c->vm, c->buf);
-}
-
-static long set_ioeventfd(struct call *c)
-{
-	return ioeventfd_ioctl(c->vm, c->buf);
-}
-
-static long register_coalesced(struct call *c)
-{
-	return coalesced_register(c->vm, c->buf);
-}
-
-static long unregister_coalesced(struct call *c)
-{
-	return coalesced_unregister(c->vm, c->buf);
-}
+HANDLER(vm_get_tsc_khz, check_tsc_unstable() ? -EIO : c->vm->default_tsc_khz ?: tsc_khz)
+HANDLER(set_irqfd, irqfd_ioctl(c->vm, c->buf))
+HANDLER(set_ioeventfd, ioeventfd_ioctl(c->vm, c->buf))
+HANDLER(register_coalesced, coalesced_register(c->vm, c->buf))
+HANDLER(unregister_coalesced, coalesced_unregister(c->vm, c->buf))
+HANDLER(vm_stats, stats_create_fd(c->vm, NULL))
+HANDLER(set_msr_filter, svm_set_msr_filter(c->vm, c->buf))
 
 static long vm_enable_cap(struct call *c)
 {
@@ -463,16 +380,6 @@ static long vm_enable_cap(struct call *c)
 	}
 }
 
-static long vm_stats(struct call *c)
-{
-	return stats_create_fd(c->vm, NULL);
-}
-
-static long set_msr_filter(struct call *c)
-{
-	return svm_set_msr_filter(c->vm, c->buf);
-}
-
 static const struct ioctl vm_ioctls[] = {
 	{ KVM_IRQ_LINE, ARG_IN, LOCK_NONE, irq_line },
 	{ KVM_IRQ_LINE_STATUS, ARG_INOUT, LOCK_NONE, irq_line },
@@ -480,7 +387,7 @@ static const struct ioctl vm_ioctls[] = {
 	{ KVM_CHECK_EXTENSION, ARG_VALUE, LOCK_NONE, check_extension },
 	{ KVM_CREATE_VCPU, ARG_VALUE, LOCK_VM, create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION, ARG_IN, LOCK_NONE, set_user_memory_region },
-	{ KVM_SET_USER_MEMORY_REGION2, ARG_IN, LOCK_NONE, set_user_memory_region2 },
+	{ KVM_SET_USER_MEMORY_REGION2, ARG_IN, LOCK_NONE, set_user_memory_region },
 	{ KVM_GET_DIRTY_LOG, ARG_IN, LOCK_NONE, get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG, ARG_IN, LOCK_NONE, clear_dirty_log },
 	{ KVM_SET_NR_MMU_PAGES, ARG_VALUE, LOCK_NONE, set_nr_mmu_pages },
@@ -553,47 +460,24 @@ static long set_signal_mask(struct call *c)
 	return 0;
 }
 
-/* Handlers that only hand the buffer on. */
-#define GET_HANDLER(name)				\
+/* KVM_GET_... and KVM_SET_... of one part of a vCPU's state. */
+#define STATE_HANDLERS(name)				\
 static long get_##name(struct call *c)			\
 {							\
 	svm_get_##name(c->vcpu, c->buf);		\
 	return 0;					\
-}
-#define SET_HANDLER(name)				\
-static long set_##name(struct call *c)			\
-{							\
-	return svm_set_##name(c->vcpu, c->buf);		\
-}
+}							\
+HANDLER(set_##name, svm_set_##name(c->vcpu, c->buf))
 
-GET_HANDLER(regs)
-SET_HANDLER(regs)
-GET_HANDLER(sregs)
-SET_HANDLER(sregs)
-GET_HANDLER(sregs2)
-SET_HANDLER(sregs2)
-GET_HANDLER(fpu)
-SET_HANDLER(fpu)
-GET_HANDLER(xsave)
-SET_HANDLER(xsave)
-GET_HANDLER(xcrs)
-SET_HANDLER(xcrs)
-GET_HANDLER(debugregs)
-SET_HANDLER(debugregs)
-GET_HANDLER(vcpu_events)
-SET_HANDLER(vcpu_events)
-SET_HANDLER(mp_state)
-SET_HANDLER(mce)
-
-static long get_mp_state(struct call *c)
-{
-	return svm_get_mp_state(c->vcpu, c->buf);
-}
-
-static long set_msrs(struct call *c)
-{
-	return access_msrs(c, true);
-}
+STATE_HANDLERS(regs)
+STATE_HANDLERS(sregs)
+STATE_HANDLERS(sregs2)
+STATE_HANDLERS(fpu)
+STATE_HANDLERS(xsave)
+STATE_HANDLERS(xcrs)
+STATE_HANDLERS(debugregs)
+STATE_HANDLERS(vcpu_events)
+STATE_HANDLERS(mp_state)
 
 static long set_cpuid2(struct call *c)
 {
@@ -638,75 +522,42 @@ static long get_cpuid2(struct call *c)
 	return put_user(i, &user->nent) ? -EFAULT : 0;
 }
 
-static long get_lapic(struct call *c)
-{
-	return c->vcpu->apic ? lapic_get_state(c->vcpu->apic, c->buf) : -EINVAL;
-}
+HANDLER(get_lapic, c->vcpu->apic ? lapic_get_state(c->vcpu->apic, c->buf) : -EINVAL)
+HANDLER(set_lapic, c->vcpu->apic ? lapic_set_state(c->vcpu->apic, c->buf) : -EINVAL)
+HANDLER(interrupt, svm_interrupt(c->vcpu, c->buf))
+HANDLER(nmi, svm_nmi(c->vcpu))
+HANDLER(translate, svm_translate(c->vcpu, c->buf))
+HANDLER(vcpu_set_tsc_khz, c->arg > INT_MAX ? -EINVAL : guest_set_tsc_khz(c->vcpu, c->arg))
+HANDLER(vcpu_get_tsc_khz, check_tsc_unstable() ? -EIO : guest_get_tsc_khz(c->vcpu))
+HANDLER(kvmclock_ctrl, guest_kvmclock_ctrl(c->vcpu))
+HANDLER(setup_mce, guest_setup_mce(c->vcpu, *(u64 *)c->buf))
+HANDLER(set_mce, svm_set_mce(c->vcpu, c->buf))
+HANDLER(set_guest_debug, svm_set_guest_debug(c->vcpu, c->buf))
+HANDLER(vcpu_stats, stats_create_fd(c->vm, c->vcpu))
 
-static long set_lapic(struct call *c)
-{
-	return c->vcpu->apic ? lapic_set_state(c->vcpu->apic, c->buf) : -EINVAL;
-}
-
-static long interrupt(struct call *c)
-{
-	return svm_interrupt(c->vcpu, c->buf);
-}
-
-static long nmi(struct call *c)
-{
-	return svm_nmi(c->vcpu);
-}
-
-static long translate(struct call *c)
-{
-	int idx = srcu_read_lock(&c->vm->mem.srcu);
-	long r = svm_translate(c->vcpu, c->buf);
-
-	srcu_read_unlock(&c->vm->mem.srcu, idx);
-	return r;
-}
-
-static long vcpu_set_tsc_khz(struct call *c)
-{
-	return c->arg > INT_MAX ? -EINVAL : guest_set_tsc_khz(c->vcpu, c->arg);
-}
-
-static long vcpu_get_tsc_khz(struct call *c)
-{
-	return check_tsc_unstable() ? -EIO : guest_get_tsc_khz(c->vcpu);
-}
-
-static long kvmclock_ctrl(struct call *c)
-{
-	return guest_kvmclock_ctrl(c->vcpu);
-}
-
-static long setup_mce(struct call *c)
-{
-	return guest_setup_mce(c->vcpu, *(u64 *)c->buf);
-}
-
+/* The page for the TPR of old Windows: checked, and not needed with SVM. */
 static long set_vapic_addr(struct call *c)
 {
 	const struct kvm_vapic_addr *va = c->buf;
 
-	return c->vcpu->apic ? svm_set_vapic_addr(c->vcpu, va->vapic_addr) : -EINVAL;
-}
-
-static long set_guest_debug(struct call *c)
-{
-	return svm_set_guest_debug(c->vcpu, c->buf);
+	return !c->vcpu->apic || va->vapic_addr >> c->vcpu->maxphyaddr ? -EINVAL : 0;
 }
 
 /* The one attribute: KVM_VCPU_TSC_OFFSET. */
-static long vcpu_attr(struct call *c, bool set)
+static long has_attr(struct call *c)
+{
+	const struct kvm_device_attr *a = c->buf;
+
+	return a->group == KVM_VCPU_TSC_CTRL && a->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO;
+}
+
+static long access_attr(struct call *c, bool set)
 {
 	const struct kvm_device_attr *a = c->buf;
 	u64 __user *user = u64_to_user_ptr(a->addr);
 	u64 offset;
 
-	if (a->group != KVM_VCPU_TSC_CTRL || a->attr != KVM_VCPU_TSC_OFFSET)
+	if (has_attr(c))
 		return -ENXIO;
 	if (a->flags)
 		return -EINVAL;
@@ -718,22 +569,8 @@ static long vcpu_attr(struct call *c, bool set)
 	return 0;
 }
 
-static long has_attr(struct call *c)
-{
-	const struct kvm_device_attr *a = c->buf;
-
-	return a->group == KVM_VCPU_TSC_CTRL && a->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO;
-}
-
-static long get_attr(struct call *c)
-{
-	return vcpu_attr(c, false);
-}
-
-static long set_attr(struct call *c)
-{
-	return vcpu_attr(c, true);
-}
+HANDLER(get_attr, access_attr(c, false))
+HANDLER(set_attr, access_attr(c, true))
 
 /* Guests have no SVM: their nested state is always that GIF is set, and nothing else. */
 static long get_nested_state(struct call *c)
@@ -769,11 +606,6 @@ static long vcpu_enable_cap(struct call *c)
 		return -EINVAL;
 	guest_enforce_pv(c->vcpu, e->args[0]);
 	return 0;
-}
-
-static long vcpu_stats(struct call *c)
-{
-	return stats_create_fd(c->vm, c->vcpu);
 }
 
 /* Page by page as a read of the guest would; what is left is told. */

@@ -448,13 +448,12 @@ void sync_regs_out(struct vcpu *v)
 }
 
 /** svm_get_mp_state() - KVM_GET_MP_STATE. Takes INIT and SIPI that have arrived into account. */
-int svm_get_mp_state(struct vcpu *v, struct kvm_mp_state *m)
+void svm_get_mp_state(struct vcpu *v, struct kvm_mp_state *m)
 {
 	vcpu_apic_events(v);
 	m->mp_state = v->mp_state;
 	if (v->mp_state == KVM_MP_STATE_HALTED && READ_ONCE(v->pv_unhalted))
 		m->mp_state = KVM_MP_STATE_RUNNABLE;
-	return 0;
 }
 
 /** svm_set_mp_state() - KVM_SET_MP_STATE. Without the in-kernel APIC only RUNNABLE. -EINVAL. */
@@ -537,19 +536,6 @@ int svm_translate(struct vcpu *v, struct kvm_translation *t)
 	t->valid = !r;
 	t->writeable = 1;
 	t->usermode = 0;
-	return 0;
-}
-
-/**
- * svm_set_vapic_addr() - KVM_SET_VAPIC_ADDR: a guest address of 4 bytes for TPR reporting, which
- * SVM does not need.
- * @v: the vCPU
- * @addr: guest-physical
- */
-int svm_set_vapic_addr(struct vcpu *v, u64 addr)
-{
-	if (!v->apic || addr >> v->maxphyaddr)
-		return -EINVAL;
 	return 0;
 }
 

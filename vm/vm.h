@@ -62,14 +62,12 @@ void svm_get_debugregs(struct vcpu *v, struct kvm_debugregs *d);
 int svm_set_debugregs(struct vcpu *v, const struct kvm_debugregs *d);
 void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e);
 int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e);
-int svm_get_mp_state(struct vcpu *v, struct kvm_mp_state *m);
+void svm_get_mp_state(struct vcpu *v, struct kvm_mp_state *m);
 int svm_set_mp_state(struct vcpu *v, const struct kvm_mp_state *m);
 int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m);
 int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i);
 int svm_nmi(struct vcpu *v);
 int svm_translate(struct vcpu *v, struct kvm_translation *t);
-/* TPR-shadow page of old Windows: accepted, validated */
-int svm_set_vapic_addr(struct vcpu *v, u64 addr);
 u32 svm_sync_regs_flags(void);				/* KVM_CAP_SYNC_REGS */
 int sync_regs_in(struct vcpu *v);
 void sync_regs_out(struct vcpu *v);
