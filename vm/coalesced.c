@@ -60,26 +60,16 @@ static bool ring_add(struct machine *m, bool port, u64 addr, unsigned int len, c
 		entry->pio = port;
 		memset(entry->data, 0, sizeof(entry->data));
 		memcpy(entry->data, data, len);
-		/*
-		 * The entry before the index that makes it visible; pairs with the barrier in
-		 * userspace.
-		 */
+		/* The entry before its index; pairs with the barrier in userspace. */
 		smp_store_release(&ring->last, next);
 	}
 	spin_unlock(&m->ring_lock);
 	return room;
 }
 
-/**
- * coalesced_write() - take a guest's write into the ring.
- * @m: the VM
- * @port: a port, not a guest-physical address
- * @addr: its number or address
- * @len: bytes
- * @data: what is written
- *
- * Context: any; the caller holds the SRCU read lock of the memory slots.
- * Return: false where no zone covers it or the ring is full: then it goes to userspace as usual.
+/*
+ * A guest's write goes into the ring. Any context; the caller holds the SRCU read lock of the memory
+ * slots. False where no zone covers it or the ring is full: then it goes to userspace as usual.
  */
 bool coalesced_write(struct machine *m, bool port, u64 addr, unsigned int len, const void *data)
 {
@@ -95,26 +85,19 @@ bool coalesced_write(struct machine *m, bool port, u64 addr, unsigned int len, c
 	return false;
 }
 
-static int zone_check(const struct kvm_coalesced_mmio_zone *zone)
+static bool zone_valid(const struct kvm_coalesced_mmio_zone *zone)
 {
-	if (zone->pio > 1 || !zone->size || zone->addr + zone->size < zone->addr)
-		return -EINVAL;
-	return 0;
+	return zone->pio <= 1 && zone->size && zone->addr + zone->size >= zone->addr;
 }
 
-/**
- * coalesced_register() - KVM_REGISTER_COALESCED_MMIO: -EINVAL, -ENOSPC (too many zones), -ENOMEM.
- * @vm: the VM
- * @zone: the ioctl's argument
- */
+/** coalesced_register() - KVM_REGISTER_COALESCED_MMIO. 0, -EINVAL, -ENOSPC (1024 zones), -ENOMEM. */
 int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {
 	struct machine *m = to_machine(vm);
 	struct zone_entry *z;
-	int r = zone_check(zone);
 
-	if (r)
-		return r;
+	if (!zone_valid(zone))
+		return -EINVAL;
 	if (m->nr_zones >= VM_MAX_EVENTS)
 		return -ENOSPC;
 	z = kzalloc(sizeof(*z), GFP_KERNEL_ACCOUNT);
@@ -129,36 +112,22 @@ int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone
 	return 0;
 }
 
-/**
- * coalesced_unregister() - KVM_UNREGISTER_COALESCED_MMIO: removes the zones that lie within @zone.
- * Sleeps.
- * @vm: the VM
- * @zone: the ioctl's argument
- */
+/** coalesced_unregister() - KVM_UNREGISTER_COALESCED_MMIO: of all zones within @zone. Sleeps. */
 int coalesced_unregister(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {
 	struct machine *m = to_machine(vm);
 	struct zone_entry *z, *next;
-	LIST_HEAD(gone);
-	int r = zone_check(zone);
 
-	if (r)
-		return r;
-	for (;;) {
-		struct zone_entry *found = NULL;
-
-		list_for_each_entry_safe(z, next, &m->zones, list) {
-			if (z->port == zone->pio && z->addr >= zone->addr &&
-			    z->addr + z->size <= zone->addr + zone->size) {
-				found = z;
-				break;
-			}
-		}
-		if (!found)
-			return 0;
-		list_del_rcu(&found->list);
+	if (!zone_valid(zone))
+		return -EINVAL;
+	list_for_each_entry_safe(z, next, &m->zones, list) {
+		if (z->port != zone->pio || z->addr < zone->addr ||
+		    z->addr + z->size > zone->addr + zone->size)
+			continue;
+		list_del_rcu(&z->list);
 		m->nr_zones--;
 		vm_quiesce(vm);
-		kfree(found);
+		kfree(z);
 	}
+	return 0;
 }

@@ -15,6 +15,8 @@
 static DEFINE_MUTEX(machines_lock);
 static LIST_HEAD(machines);	/* Protected by: machines_lock */
 static u64 past_exits;		/* Protected by: machines_lock; of VMs that are gone */
+/* Protected by: machines_lock; the parameters, counted when one is read. */
+static struct { u64 vms, vcpus, exits; } total;
 
 static u64 vm_exits(struct vm *vm)
 {
@@ -44,41 +46,23 @@ void stats_del_vm(struct machine *m)
 	mutex_unlock(&machines_lock);
 }
 
-static int show_vms(char *buf, const struct kernel_param *kp)
-{
-	unsigned int n = 0;
-	struct machine *m;
-
-	mutex_lock(&machines_lock);
-	list_for_each_entry(m, &machines, list)
-		n++;
-	mutex_unlock(&machines_lock);
-	return sysfs_emit(buf, "%u\n", n);
-}
-
-static int show_vcpus(char *buf, const struct kernel_param *kp)
-{
-	unsigned int n = 0;
-	struct machine *m;
-
-	mutex_lock(&machines_lock);
-	list_for_each_entry(m, &machines, list)
-		n += READ_ONCE(m->vm.nr_vcpus);
-	mutex_unlock(&machines_lock);
-	return sysfs_emit(buf, "%u\n", n);
-}
-
-static int show_exits(char *buf, const struct kernel_param *kp)
+/* @kp->arg is one of total's. */
+static int show(char *buf, const struct kernel_param *kp)
 {
 	struct machine *m;
-	u64 n;
+	int r;
 
 	mutex_lock(&machines_lock);
-	n = past_exits;
-	list_for_each_entry(m, &machines, list)
-		n += vm_exits(&m->vm);
+	memset(&total, 0, sizeof(total));
+	total.exits = past_exits;
+	list_for_each_entry(m, &machines, list) {
+		total.vms++;
+		total.vcpus += READ_ONCE(m->vm.nr_vcpus);
+		total.exits += vm_exits(&m->vm);
+	}
+	r = sysfs_emit(buf, "%llu\n", *(u64 *)kp->arg);
 	mutex_unlock(&machines_lock);
-	return sysfs_emit(buf, "%llu\n", n);
+	return r;
 }
 
 /* --- statistics files --- */
@@ -225,16 +209,14 @@ static int refuse(const char *val, const struct kernel_param *kp)
 	return -EPERM;
 }
 
-static const struct kernel_param_ops vms_ops = { .set = refuse, .get = show_vms };
-static const struct kernel_param_ops vcpus_ops = { .set = refuse, .get = show_vcpus };
-static const struct kernel_param_ops exits_ops = { .set = refuse, .get = show_exits };
+static const struct kernel_param_ops count_ops = { .set = refuse, .get = show };
 
-module_param_cb(vms, &vms_ops, NULL, 0444);
+module_param_cb(vms, &count_ops, &total.vms, 0444);
 __MODULE_PARM_TYPE(vms, "uint");
 MODULE_PARM_DESC(vms, "Number of VMs (read-only)");
-module_param_cb(vcpus, &vcpus_ops, NULL, 0444);
+module_param_cb(vcpus, &count_ops, &total.vcpus, 0444);
 __MODULE_PARM_TYPE(vcpus, "uint");
 MODULE_PARM_DESC(vcpus, "Number of vCPUs (read-only)");
-module_param_cb(exits, &exits_ops, NULL, 0444);
+module_param_cb(exits, &count_ops, &total.exits, 0444);
 __MODULE_PARM_TYPE(exits, "ullong");
 MODULE_PARM_DESC(exits, "#VMEXITs since the module was loaded (read-only)");

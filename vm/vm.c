@@ -7,7 +7,6 @@
  * and irqchip, in that order.
  */
 #include <linux/anon_inodes.h>
-#include <linux/file.h>
 #include <linux/slab.h>
 
 #include "vm/vm.h"
@@ -35,23 +34,20 @@ static void vm_destroy(struct kref *ref)
 	svm_hardware_put();
 }
 
-/** vm_get() - take a reference; the caller has one. */
 void vm_get(struct vm *vm)
 {
 	kref_get(&vm->ref);
 }
 
-/** vm_put() - drop a reference; the last one destroys the VM. Sleeps. */
+/* The last reference destroys the VM. Sleeps. */
 void vm_put(struct vm *vm)
 {
 	kref_put(&vm->ref, vm_destroy);
 }
 
-/**
- * vm_quiesce() - wait until no vCPU uses a list entry that was unlinked before.
- * @vm: the VM
- *
- * A stay in the guest may be long and is one SRCU read section: the kick ends it.
+/*
+ * Waits until no vCPU uses a list entry that was unlinked before. A stay in the guest may be long
+ * and is one SRCU read section: the kick ends it.
  */
 void vm_quiesce(struct vm *vm)
 {
@@ -115,24 +111,13 @@ static const struct file_operations vm_fops = {
  */
 int vm_create_fd(void)
 {
-	struct file *file;
-	struct vm *vm;
+	struct vm *vm = vm_create();
 	int fd;
 
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		return fd;
-	vm = vm_create();
-	if (IS_ERR(vm)) {
-		put_unused_fd(fd);
+	if (IS_ERR(vm))
 		return PTR_ERR(vm);
-	}
-	file = anon_inode_getfile("svm-vm", &vm_fops, vm, O_RDWR);
-	if (IS_ERR(file)) {
-		put_unused_fd(fd);
+	fd = anon_inode_getfd("svm-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
 		vm_put(vm);
-		return PTR_ERR(file);
-	}
-	fd_install(fd, file);	/* last: another thread may use or close it at once */
 	return fd;
 }
