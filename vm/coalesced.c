@@ -68,8 +68,8 @@ static bool ring_add(struct machine *m, bool port, u64 addr, unsigned int len, c
 }
 
 /*
- * A guest's write goes into the ring. Any context; the caller holds the SRCU read lock of the memory
- * slots. False where no zone covers it or the ring is full: then it goes to userspace as usual.
+ * A guest's write goes into the ring. Any context, under the SRCU read lock of the memory slots.
+ * False where no zone covers it or the ring is full: then it goes to userspace as usual.
  */
 bool coalesced_write(struct machine *m, bool port, u64 addr, unsigned int len, const void *data)
 {
@@ -90,7 +90,7 @@ static bool zone_valid(const struct kvm_coalesced_mmio_zone *zone)
 	return zone->pio <= 1 && zone->size && zone->addr + zone->size >= zone->addr;
 }
 
-/** coalesced_register() - KVM_REGISTER_COALESCED_MMIO. 0, -EINVAL, -ENOSPC (1024 zones), -ENOMEM. */
+/** coalesced_register() - KVM_REGISTER_COALESCED_MMIO. 0, -EINVAL, -ENOSPC (too many), -ENOMEM. */
 int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {
 	struct machine *m = to_machine(vm);

@@ -20,7 +20,6 @@
 #define MAX_MSRS		256	/* entries of KVM_GET_MSRS and KVM_SET_MSRS stay below */
 #define TSS_SIZE		(3 * PAGE_SIZE)
 #define IDENTITY_MAP_DEFAULT	0xfffbc000
-#define DIRTY_LOG_FLAGS		(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
 /* How the argument travels. <linux/kvm.h>'s own direction bits are not always true. */
 enum arg {
@@ -322,7 +321,7 @@ static long set_clock(struct call *c)
 {
 	struct kvm_clock_data *data = c->buf;
 
-	if (data->flags & ~(u32)(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC))
+	if (data->flags & ~(u32)CLOCK_FLAGS)
 		return -EINVAL;
 	data->flags &= KVM_CLOCK_REALTIME;	/* the others may be set and mean nothing here */
 	return guest_set_clock(c->vm, data);

@@ -11,55 +11,32 @@
 
 /* --- KVM_GET/SET_REGS --- */
 
+/* The numbers of struct kvm_regs' first 16 registers, in its order: RAX, RBX, RCX, RDX, RSI ... */
+static const u8 reg_numbers[] = { 0, 3, 1, 2, 6, 7, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15 };
+static_assert(offsetof(struct kvm_regs, rip) == sizeof(u64) * ARRAY_SIZE(reg_numbers));
+
 /** svm_get_regs() - KVM_GET_REGS. */
 void svm_get_regs(struct vcpu *v, struct kvm_regs *r)
 {
-	r->rax = reg_read(v, 0);
-	r->rcx = reg_read(v, 1);
-	r->rdx = reg_read(v, 2);
-	r->rbx = reg_read(v, 3);
-	r->rsp = reg_read(v, 4);
-	r->rbp = reg_read(v, 5);
-	r->rsi = reg_read(v, 6);
-	r->rdi = reg_read(v, 7);
-	r->r8 = reg_read(v, 8);
-	r->r9 = reg_read(v, 9);
-	r->r10 = reg_read(v, 10);
-	r->r11 = reg_read(v, 11);
-	r->r12 = reg_read(v, 12);
-	r->r13 = reg_read(v, 13);
-	r->r14 = reg_read(v, 14);
-	r->r15 = reg_read(v, 15);
+	u64 *regs = (u64 *)r;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(reg_numbers); i++)
+		regs[i] = reg_read(v, reg_numbers[i]);
 	r->rip = v->vmcb->save.rip;
 	r->rflags = v->vmcb->save.rflags;
 	if (v->nmi_step && !v->nmi_step_tf)
 		r->rflags &= ~(u64)X86_EFLAGS_TF;
 }
 
-/**
- * svm_set_regs() - KVM_SET_REGS. Never fails. Exceptions that were only pending are dropped, as KVM
- * does.
- * @v: the vCPU
- * @r: the ioctl's argument
- */
+/** svm_set_regs() - KVM_SET_REGS. 0. Exceptions that were only pending are dropped, as KVM does. */
 int svm_set_regs(struct vcpu *v, const struct kvm_regs *r)
 {
-	reg_write(v, 0, r->rax);
-	reg_write(v, 1, r->rcx);
-	reg_write(v, 2, r->rdx);
-	reg_write(v, 3, r->rbx);
-	reg_write(v, 4, r->rsp);
-	reg_write(v, 5, r->rbp);
-	reg_write(v, 6, r->rsi);
-	reg_write(v, 7, r->rdi);
-	reg_write(v, 8, r->r8);
-	reg_write(v, 9, r->r9);
-	reg_write(v, 10, r->r10);
-	reg_write(v, 11, r->r11);
-	reg_write(v, 12, r->r12);
-	reg_write(v, 13, r->r13);
-	reg_write(v, 14, r->r14);
-	reg_write(v, 15, r->r15);
+	const u64 *regs = (const u64 *)r;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(reg_numbers); i++)
+		reg_write(v, reg_numbers[i], regs[i]);
 	v->vmcb->save.rip = r->rip;
 	v->vmcb->save.rflags = r->rflags | X86_EFLAGS_FIXED;
 	v->exception.pending = false;
@@ -132,12 +109,7 @@ static void get_sregs_common(struct vcpu *v, struct kvm_sregs2 *k)
 	k->apic_base = guest_apic_base(v);
 }
 
-/**
- * svm_get_sregs() - KVM_GET_SREGS. interrupt_bitmap has the bit of an interrupt that waits to be
- * delivered.
- * @v: the vCPU
- * @k: the ioctl's argument
- */
+/** svm_get_sregs() - KVM_GET_SREGS. interrupt_bitmap has the interrupt that waits for delivery. */
 void svm_get_sregs(struct vcpu *v, struct kvm_sregs *k)
 {
 	memset(k, 0, sizeof(*k));
@@ -166,10 +138,7 @@ static bool sregs_valid(struct vcpu *v, const struct kvm_sregs2 *k)
 	if (k->efer & ~(u64)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR))
 		return false;
 	if ((k->efer & EFER_LME) && pg) {
-		/*
-		 * Long mode is active: PAE must be on, LMA set, and CS not both L and D (APM vol.
-		 * 2, 15.5.1).
-		 */
+		/* Long mode is active (APM vol. 2, 15.5.1). */
 		if (!(k->cr4 & X86_CR4_PAE) || !lma || (k->cs.l && k->cs.db))
 			return false;
 		if (k->cr3 & (~0ull << v->maxphyaddr))
@@ -178,6 +147,14 @@ static bool sregs_valid(struct vcpu *v, const struct kvm_sregs2 *k)
 		return false;
 	}
 	return true;
+}
+
+static void queue_interrupt(struct vcpu *v, u8 vector)
+{
+	v->irq_injected = true;
+	v->irq_soft = false;
+	v->irq_lapic = false;
+	v->irq_vector = vector;
 }
 
 /* Checks, then sets everything that the two forms share. */
@@ -246,27 +223,16 @@ int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
 	for (i = 0; i < ARRAY_SIZE(k->interrupt_bitmap); i++) {
 		if (!k->interrupt_bitmap[i])
 			continue;
-		v->irq_injected = true;
-		v->irq_soft = false;
-		v->irq_lapic = false;
-		v->irq_vector = i * 64 + __ffs64(k->interrupt_bitmap[i]);
+		queue_interrupt(v, i * 64 + __ffs64(k->interrupt_bitmap[i]));
 		break;
 	}
 	return 0;
 }
 
-/**
- * svm_set_sregs2() - KVM_SET_SREGS2. -EINVAL as KVM_SET_SREGS, and for flags: PDPTEs can't be set
- * on SVM.
- * @v: the vCPU
- * @k: the ioctl's argument
- */
+/** svm_set_sregs2() - KVM_SET_SREGS2. As KVM_SET_SREGS; -EINVAL also for flags. */
 int svm_set_sregs2(struct vcpu *v, const struct kvm_sregs2 *k)
 {
-	/*
-	 * With nested paging the processor reads PDPTEs from memory at each walk: given ones are
-	 * checked, not kept.
-	 */
+	/* With nested paging the processor reads PDPTEs from memory: given ones are not kept. */
 	if (k->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID)
 		return -EINVAL;
 	if ((k->flags & KVM_SREGS2_FLAGS_PDPTRS_VALID) &&
@@ -349,8 +315,7 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 		      KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM |
 		      (v->vm->exception_payload ? KVM_VCPUEVENT_VALID_PAYLOAD : 0) |
 		      (v->vm->triple_fault_event ? KVM_VCPUEVENT_VALID_TRIPLE_FAULT : 0);
-	bool payload = e->flags & KVM_VCPUEVENT_VALID_PAYLOAD;
-	bool pending = payload && e->exception.pending;
+	bool pending = (e->flags & KVM_VCPUEVENT_VALID_PAYLOAD) && e->exception.pending;
 
 	if (e->flags & ~allowed)
 		return -EINVAL;
@@ -396,19 +361,7 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 
 /* --- KVM_CAP_SYNC_REGS --- */
 
-#define SYNC_VALID	(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
-
-/** svm_sync_regs_flags() - KVM_CAP_SYNC_REGS. */
-u32 svm_sync_regs_flags(void)
-{
-	return SYNC_VALID;
-}
-
-/**
- * sync_regs_in() - take what userspace has changed in kvm_run. -EINVAL for unknown sets, and as
- * their ioctls.
- * @v: the vCPU
- */
+/* Takes what userspace has changed in kvm_run. -EINVAL for unknown sets, and as their ioctls. */
 int sync_regs_in(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
@@ -416,7 +369,7 @@ int sync_regs_in(struct vcpu *v)
 	struct kvm_sync_regs s;
 	int r = 0;
 
-	if ((dirty | READ_ONCE(run->kvm_valid_regs)) & ~(u64)SYNC_VALID)
+	if ((dirty | READ_ONCE(run->kvm_valid_regs)) & ~(u64)SYNC_REGS)
 		return -EINVAL;
 	if (!dirty)
 		return 0;
@@ -433,7 +386,7 @@ int sync_regs_in(struct vcpu *v)
 	return r;
 }
 
-/** sync_regs_out() - give userspace the sets that it asked for. */
+/* Gives userspace the sets that it asked for. */
 void sync_regs_out(struct vcpu *v)
 {
 	struct kvm_sync_regs *s = &v->run->s.regs;
@@ -500,12 +453,9 @@ int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i)
 	if (v->apic) {
 		v->extint = true;
 		v->extint_vector = i->irq;
-		return 0;
+	} else {
+		queue_interrupt(v, i->irq);
 	}
-	v->irq_injected = true;
-	v->irq_soft = false;
-	v->irq_lapic = false;
-	v->irq_vector = i->irq;
 	return 0;
 }
 
@@ -549,33 +499,29 @@ int svm_translate(struct vcpu *v, struct kvm_translation *t)
 /** svm_set_mce() - KVM_X86_SET_MCE: log an error into a bank and, if uncorrected, raise #MC. */
 int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m)
 {
-	unsigned int banks = v->mcg_cap & 0xff;
+	bool uncorrected = m->status & MCI_STATUS_UNCORRECTED;
 	u64 *bank;
 
-	if (m->bank >= banks || !(m->status & MCI_STATUS_VALID))
+	if (m->bank >= (v->mcg_cap & 0xff) || !(m->status & MCI_STATUS_VALID))
 		return -EINVAL;
 	bank = &v->mce_banks[4 * array_index_nospec(m->bank, MAX_MCE_BANKS)];
-	/* Disabled reporting drops the error. */
-	if (((m->status & MCI_STATUS_UNCORRECTED) && (v->mcg_cap & MCG_CTL_P) &&
-	     v->mcg_ctl != ~0ull) || ((m->status & MCI_STATUS_UNCORRECTED) && bank[0] != ~0ull))
-		return 0;
-	if (m->status & MCI_STATUS_UNCORRECTED) {
+	if (uncorrected) {
+		/* Disabled reporting drops the error. */
+		if (((v->mcg_cap & MCG_CTL_P) && v->mcg_ctl != ~0ull) || bank[0] != ~0ull)
+			return 0;
 		if ((v->mcg_status & MCG_STATUS_IN_PROGRESS) ||
 		    !(v->vmcb->save.cr4 & X86_CR4_MCE)) {
 			vcpu_request(v, REQ_TRIPLE_FAULT);
 			return 0;
 		}
-		bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
 		v->mcg_status = m->mcg_status;
-		bank[2] = m->addr;
-		bank[3] = m->misc;
 		raise(v, X86_TRAP_MC);
-	} else if (!(bank[1] & MCI_STATUS_VALID) || !(bank[1] & MCI_STATUS_UNCORRECTED)) {
-		bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
-		bank[2] = m->addr;
-		bank[3] = m->misc;
-	} else {
+	} else if ((bank[1] & MCI_STATUS_VALID) && (bank[1] & MCI_STATUS_UNCORRECTED)) {
 		bank[1] |= MCI_STATUS_OVERFLOW;
+		return 0;
 	}
+	bank[1] = m->status | (bank[1] & MCI_STATUS_VALID ? MCI_STATUS_OVERFLOW : 0);
+	bank[2] = m->addr;
+	bank[3] = m->misc;
 	return 0;
 }

@@ -68,7 +68,10 @@ int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m);
 int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i);
 int svm_nmi(struct vcpu *v);
 int svm_translate(struct vcpu *v, struct kvm_translation *t);
-u32 svm_sync_regs_flags(void);				/* KVM_CAP_SYNC_REGS */
+/* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_ADJUST_CLOCK, KVM_CAP_SYNC_REGS */
+#define DIRTY_LOG_FLAGS	(KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+#define CLOCK_FLAGS	(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC)
+#define SYNC_REGS	(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 int sync_regs_in(struct vcpu *v);
 void sync_regs_out(struct vcpu *v);
 
