@@ -65,10 +65,8 @@ struct lapic {
 	struct hrtimer timer;
 	u8 highest_isr;		/* highest vector in service, 0: none */
 	/* timer (lapic_timer.c) */
-	u64 period_ns;		/* of the periodic mode, 0: one-shot */
 	ktime_t expiry;		/* when the current count reaches 0 */
 	bool timer_armed;
-	bool deadline_mode;
 	bool is_bsp;
 	/* errors since the last write to ESR, atomic bit operations */
 	unsigned long esr_pending;

@@ -497,9 +497,10 @@ static void write_lvt(struct lapic *apic, u32 offset, u32 val)
 	val &= writable(offset);
 	if (!(lapic_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED))
 		val |= APIC_LVT_MASKED;
-	lapic_set_reg(apic, offset, val);
 	if (offset == APIC_LVTT)
-		lapic_timer_mode_changed(apic);
+		lapic_timer_set_lvt(apic, val);
+	else
+		lapic_set_reg(apic, offset, val);
 }
 
 static void mask_lvts(struct lapic *apic)

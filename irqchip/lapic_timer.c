@@ -12,6 +12,7 @@
 
 #include "irqchip/private.h"
 
+#define MODE_MASK	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
 /* A guest can't make the host take timer interrupts more often than this. */
 #define MIN_PERIOD_NS	100000ull
 /* A deadline further off is looked at again after as many cycles; keeps the product below 2^64. */
@@ -21,10 +22,10 @@
 
 static u32 mode(const struct lapic *apic)
 {
-	return lapic_reg(apic, APIC_LVTT) & (APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE);
+	return lapic_reg(apic, APIC_LVTT) & MODE_MASK;
 }
 
-bool lapic_timer_deadline_mode(struct lapic *apic)
+bool lapic_timer_deadline_mode(const struct lapic *apic)
 {
 	return mode(apic) == APIC_LVT_TIMER_TSCDEADLINE;
 }
@@ -92,9 +93,9 @@ static void fire(struct lapic *apic)
 static enum hrtimer_restart expired(struct hrtimer *timer)
 {
 	struct lapic *apic = container_of(timer, struct lapic, timer);
-	u64 ns = READ_ONCE(apic->period_ns);
+	u64 ns = period(apic);
 
-	if (READ_ONCE(apic->deadline_mode)) {
+	if (lapic_timer_deadline_mode(apic)) {
 		/* The clocks differ a little, and a far deadline is approached in steps. */
 		u64 left = until(apic, READ_ONCE(apic->tscdeadline));
 
@@ -103,7 +104,6 @@ static enum hrtimer_restart expired(struct hrtimer *timer)
 			return HRTIMER_RESTART;
 		}
 		WRITE_ONCE(apic->tscdeadline, 0);
-		ns = 0;
 	}
 	if (!ns) {
 		WRITE_ONCE(apic->timer_armed, false);
@@ -132,8 +132,6 @@ void lapic_timer_stop(struct lapic *apic)
 void lapic_timer_reset(struct lapic *apic)
 {
 	lapic_timer_stop(apic);
-	apic->period_ns = 0;
-	apic->deadline_mode = false;
 	apic->tscdeadline = 0;
 }
 
@@ -149,9 +147,8 @@ static void start(struct lapic *apic, u32 count)
 {
 	u64 ns = to_ns(apic, count);
 
-	apic->period_ns = period(apic);
 	if (ns)
-		arm(apic, apic->period_ns ? max(ns, MIN_PERIOD_NS) : ns);
+		arm(apic, period(apic) ? max(ns, MIN_PERIOD_NS) : ns);
 }
 
 /* The initial count was written. */
@@ -170,8 +167,7 @@ void lapic_timer_restore(struct lapic *apic)
 	u32 initial = lapic_reg(apic, APIC_TMICT), left = lapic_reg(apic, APIC_TMCCT);
 
 	lapic_timer_stop(apic);
-	apic->deadline_mode = mode(apic) == APIC_LVT_TIMER_TSCDEADLINE;
-	if (apic->deadline_mode) {
+	if (lapic_timer_deadline_mode(apic)) {
 		lapic_timer_set_deadline(apic, apic->tscdeadline);
 		return;
 	}
@@ -196,32 +192,30 @@ void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr)
 }
 
 /*
- * The LVT entry was written. A change to or from TSC-deadline mode disarms; one between one-shot
- * and periodic takes effect at the next expiry.
+ * The LVT entry is written. A change to or from TSC-deadline mode disarms; one between one-shot and
+ * periodic takes effect at the next expiry.
  */
-void lapic_timer_mode_changed(struct lapic *apic)
+void lapic_timer_set_lvt(struct lapic *apic, u32 val)
 {
-	bool deadline = mode(apic) == APIC_LVT_TIMER_TSCDEADLINE;
+	bool was_deadline = lapic_timer_deadline_mode(apic);
 
-	if (deadline == apic->deadline_mode) {
-		WRITE_ONCE(apic->period_ns, period(apic));
-		return;
+	if (was_deadline != ((val & MODE_MASK) == APIC_LVT_TIMER_TSCDEADLINE)) {
+		lapic_timer_reset(apic);
+		lapic_set_reg(apic, APIC_TMICT, 0);
 	}
-	lapic_timer_reset(apic);
-	lapic_set_reg(apic, APIC_TMICT, 0);
-	apic->deadline_mode = deadline;
+	lapic_set_reg(apic, APIC_LVTT, val);
 }
 
 /* Is a count (not a deadline) under way? */
 bool lapic_timer_counting(const struct lapic *apic)
 {
-	return READ_ONCE(apic->timer_armed) && !apic->deadline_mode;
+	return READ_ONCE(apic->timer_armed) && !lapic_timer_deadline_mode(apic);
 }
 
 /* TMCCT, 0 where nothing counts. */
 u32 lapic_timer_current(struct lapic *apic)
 {
-	u64 ns = READ_ONCE(apic->period_ns), over;
+	u64 ns = period(apic), over;
 	s64 left;
 
 	if (!lapic_timer_counting(apic))
@@ -245,7 +239,6 @@ void lapic_timer_set_deadline(struct lapic *apic, u64 deadline)
 	u64 ns;
 
 	lapic_timer_stop(apic);
-	apic->period_ns = 0;
 	WRITE_ONCE(apic->tscdeadline, 0);
 	if (!deadline)
 		return;

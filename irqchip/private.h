@@ -32,8 +32,8 @@ void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr);
 bool lapic_timer_counting(const struct lapic *apic);
 u32 lapic_timer_current(struct lapic *apic);
 void lapic_timer_set_deadline(struct lapic *apic, u64 deadline);
-bool lapic_timer_deadline_mode(struct lapic *apic);
-void lapic_timer_mode_changed(struct lapic *apic);
+bool lapic_timer_deadline_mode(const struct lapic *apic);
+void lapic_timer_set_lvt(struct lapic *apic, u32 val);
 
 /* The register page: offsets and bits as in <asm/apicdef.h>. */
 static inline u32 lapic_reg(const struct lapic *apic, u32 offset)
