@@ -251,7 +251,8 @@ struct ioapic *ioapic_alloc(struct irqchip *chip)
 
 void ioapic_free(struct ioapic *io)
 {
-	hrtimer_cancel(&io->storm_timer);
+	if (io)
+		hrtimer_cancel(&io->storm_timer);
 	kfree(io);
 }
 

@@ -15,45 +15,37 @@ void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm)
 	raw_spin_lock_init(&chip->lock);
 }
 
+static void free_chips(struct irqchip *chip)
+{
+	ioapic_free(chip->ioapic);
+	chip->ioapic = NULL;
+	kfree(chip->pic);
+	chip->pic = NULL;
+}
+
 /**
- * irqchip_create() - KVM_CREATE_IRQCHIP: the PIC pair, the IOAPIC and the default routing. vm->lock
- * held; sleeps.
+ * irqchip_create() - KVM_CREATE_IRQCHIP: PICs, IOAPIC, default routing. vm->lock held; sleeps.
  * @chip: the VM's interrupt controllers
  *
  * Return: 0, -EEXIST, -ENOMEM.
  */
 int irqchip_create(struct irqchip *chip)
 {
-	struct pic_pair *pic;
-	int r = -ENOMEM;
-
 	if (irqchip_in_kernel(chip))
 		return -EEXIST;
-	pic = pic_alloc(chip);
-	if (!pic)
-		return -ENOMEM;
+	chip->pic = pic_alloc(chip);
 	chip->ioapic = ioapic_alloc(chip);
-	if (!chip->ioapic)
-		goto free_pic;
-	r = routing_init(chip, false);
-	if (r)
-		goto free_ioapic;
-	chip->pic = pic;
+	if (!chip->pic || !chip->ioapic || routing_init(chip, false)) {
+		free_chips(chip);
+		return -ENOMEM;
+	}
 	/* Pairs with readers without vm->lock: what they find is complete. */
 	smp_store_release(&chip->kind, IRQCHIP_FULL);
 	return 0;
-
-free_ioapic:
-	ioapic_free(chip->ioapic);
-	chip->ioapic = NULL;
-free_pic:
-	kfree(pic);
-	return r;
 }
 
 /**
- * irqchip_create_split() - KVM_CAP_SPLIT_IRQCHIP: APICs in the kernel, PIC and IOAPIC in userspace.
- * vm->lock held; sleeps.
+ * irqchip_create_split() - KVM_CAP_SPLIT_IRQCHIP: only APICs here. vm->lock held; sleeps.
  * @chip: the VM's interrupt controllers
  * @routes: how many GSIs are pins of userspace's IOAPIC
  *
@@ -90,9 +82,7 @@ void irqchip_destroy(struct irqchip *chip)
 	chip->nr_lapics = 0;
 	pit_free(chip);
 	routing_free(chip);
-	if (chip->ioapic)
-		ioapic_free(chip->ioapic);
-	kfree(chip->pic);
+	free_chips(chip);
 }
 
 /* The 8-bit devices behind a port. */

@@ -20,7 +20,6 @@ struct zone_entry {
 	bool port;
 };
 
-/** coalesced_init() - allocates the ring. */
 int coalesced_init(struct machine *m)
 {
 	INIT_LIST_HEAD(&m->zones);
@@ -29,7 +28,7 @@ int coalesced_init(struct machine *m)
 	return m->ring_page ? 0 : -ENOMEM;
 }
 
-/** coalesced_release() - the VM goes, or was never complete. */
+/* The VM goes, or was never complete. */
 void coalesced_release(struct machine *m)
 {
 	struct zone_entry *z, *next;

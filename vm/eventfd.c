@@ -39,10 +39,7 @@ static bool event_matches(const struct io_event *e, u64 addr, unsigned int len, 
 	return val == e->match;
 }
 
-/*
- * vm->ioevent_write: a write that no in-kernel device has taken. The caller holds the SRCU read
- * lock of the memory slots; preemption may be off.
- */
+/* vm->ioevent_write: a write that no in-kernel device has taken. As coalesced_write(). */
 static bool claim_write(struct vm *vm, bool port, u64 addr, unsigned int len, const void *data)
 {
 	struct machine *m = to_machine(vm);
@@ -60,7 +57,7 @@ static bool claim_write(struct vm *vm, bool port, u64 addr, unsigned int len, co
 	return coalesced_write(m, port, addr, len, data);
 }
 
-/** eventfd_claim_writes() - from now on vm/ wants to see the guest's writes. Never undone. */
+/* From now on vm/ wants to see the guest's writes. Never undone. */
 void eventfd_claim_writes(struct vm *vm)
 {
 	WRITE_ONCE(vm->ioevent_write, claim_write);
@@ -68,23 +65,17 @@ void eventfd_claim_writes(struct vm *vm)
 
 static int ioeventfd_check(const struct kvm_ioeventfd *args)
 {
-	u64 limit = args->flags & KVM_IOEVENTFD_FLAG_PIO ? 0x10000 : 0;
+	u64 end = args->addr + args->len;
 
 	if (args->flags & ~(u32)IOEVENTFD_FLAGS)
 		return -EINVAL;
-	switch (args->len) {
-	case 0:
-		if (args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH)
-			return -EINVAL;
-		break;
-	case 1: case 2: case 4: case 8:
-		break;
-	default:
+	if (args->len > 8 || (args->len && !is_power_of_2(args->len)))
 		return -EINVAL;
-	}
-	if (args->addr + args->len < args->addr)
+	if (!args->len && (args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH))
 		return -EINVAL;
-	if (limit && (args->addr >= limit || args->addr + args->len > limit))
+	if (end < args->addr)
+		return -EINVAL;
+	if (args->flags & KVM_IOEVENTFD_FLAG_PIO && (args->addr >= 0x10000 || end > 0x10000))
 		return -EINVAL;
 	return 0;
 }
@@ -162,14 +153,12 @@ int ioeventfd_ioctl(struct vm *vm, const struct kvm_ioeventfd *args)
 	if (IS_ERR(e.ctx))
 		return PTR_ERR(e.ctx);
 	events = args->flags & KVM_IOEVENTFD_FLAG_PIO ? &m->port_events : &m->mmio_events;
-	if (args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN) {
+	if (args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN)
 		r = ioeventfd_deassign(m, events, &e);
-		eventfd_ctx_put(e.ctx);
-	} else {
+	else
 		r = ioeventfd_assign(m, events, &e);
-		if (r)
-			eventfd_ctx_put(e.ctx);
-	}
+	if (r || args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN)
+		eventfd_ctx_put(e.ctx);
 	return r;
 }
 
@@ -216,9 +205,7 @@ static void irqfd_eoi(struct vm *vm, u32 input)
 	rcu_read_unlock();
 }
 
-/*
- * The eventfd was signalled or closed. Called with its wait queue's lock held and interrupts off.
- */
+/* The eventfd was signalled or closed. Its wait queue's lock is held, interrupts are off. */
 static int irqfd_wake(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
 {
 	struct irqfd *f = container_of(wait, struct irqfd, wait);
@@ -269,14 +256,14 @@ static void irqfd_free(struct machine *m, struct irqfd *f)
 	kfree(f);
 }
 
-static void irqfds_reap(struct machine *m)
+/* Those of @ctx and @gsi, and such whose eventfd was closed. */
+static void irqfds_free(struct machine *m, struct eventfd_ctx *ctx, u32 gsi)
 {
 	struct irqfd *f, *next;
 
-	list_for_each_entry_safe(f, next, &m->irqfds, list) {
-		if (READ_ONCE(f->dead))
+	list_for_each_entry_safe(f, next, &m->irqfds, list)
+		if (READ_ONCE(f->dead) || (f->ctx == ctx && f->gsi == gsi))
 			irqfd_free(m, f);
-	}
 }
 
 static int irqfd_assign(struct machine *m, struct file *file, struct eventfd_ctx *ctx,
@@ -319,16 +306,6 @@ static int irqfd_assign(struct machine *m, struct file *file, struct eventfd_ctx
 	return 0;
 }
 
-static void irqfd_deassign(struct machine *m, struct eventfd_ctx *ctx, u32 gsi)
-{
-	struct irqfd *f, *next;
-
-	list_for_each_entry_safe(f, next, &m->irqfds, list) {
-		if (f->ctx == ctx && f->gsi == gsi)
-			irqfd_free(m, f);
-	}
-}
-
 /**
  * irqfd_ioctl() - KVM_IRQFD. The caller holds vm->lock. Sleeps.
  * @vm: the VM
@@ -343,6 +320,7 @@ int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args)
 	struct machine *m = to_machine(vm);
 	struct eventfd_ctx *ctx;
 	struct file *file;
+	bool deassign;
 	int r = 0;
 
 	if (args->flags & ~(u32)(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) ||
@@ -358,15 +336,12 @@ int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args)
 		r = PTR_ERR(ctx);
 		goto out;
 	}
-	irqfds_reap(m);
-	if (args->flags & KVM_IRQFD_FLAG_DEASSIGN) {
-		irqfd_deassign(m, ctx, args->gsi);
-		eventfd_ctx_put(ctx);
-	} else {
+	deassign = args->flags & KVM_IRQFD_FLAG_DEASSIGN;
+	irqfds_free(m, deassign ? ctx : NULL, args->gsi);
+	if (!deassign)
 		r = irqfd_assign(m, file, ctx, args);
-		if (r)
-			eventfd_ctx_put(ctx);
-	}
+	if (r || deassign)
+		eventfd_ctx_put(ctx);
 out:
 	fput(file);
 	return r;
@@ -374,7 +349,6 @@ out:
 
 /* --- life --- */
 
-/** eventfd_init() - of a new VM. */
 void eventfd_init(struct machine *m)
 {
 	INIT_LIST_HEAD(&m->port_events);
@@ -393,7 +367,7 @@ static void io_events_free(struct list_head *events)
 	}
 }
 
-/** eventfd_release() - the VM goes; no vCPU runs, but eventfds may still be signalled. Sleeps. */
+/* The VM goes; no vCPU runs, but eventfds may still be signalled. Sleeps. */
 void eventfd_release(struct machine *m)
 {
 	struct irqfd *f, *next;
