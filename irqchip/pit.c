@@ -123,22 +123,20 @@ static enum hrtimer_restart tick(struct hrtimer *timer)
 	return restart;
 }
 
-/** pit_irq_acked() - the guest took IRQ 0 from the PIC: send a tick that it missed. Any context. */
+/* The guest took IRQ 0 from the PIC: send a tick that it missed. Any context. */
 void pit_irq_acked(struct irqchip *chip)
 {
 	struct pit *pit = READ_ONCE(chip->pit);
-	bool again = false;
 	unsigned long flags;
+	bool again;
 
 	if (!pit)
 		return;
 	raw_spin_lock_irqsave(&pit->lock, flags);
-	pit->unacked = false;
-	if (pit->reinject && pit->missed) {
+	again = pit->reinject && pit->missed;
+	if (again)
 		pit->missed--;
-		pit->unacked = true;
-		again = true;
-	}
+	pit->unacked = again;
 	raw_spin_unlock_irqrestore(&pit->lock, flags);
 	if (again)
 		pulse(pit);
@@ -371,14 +369,12 @@ int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg)
 	return 0;
 }
 
-/** pit_free() - at VM destruction; sleeps. */
 void pit_free(struct irqchip *chip)
 {
 	struct pit *pit = chip->pit;
 
-	if (!pit)
-		return;
-	hrtimer_cancel(&pit->timer);
+	if (pit)
+		hrtimer_cancel(&pit->timer);
 	chip->pit = NULL;
 	kfree(pit);
 }

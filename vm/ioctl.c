@@ -778,13 +778,7 @@ long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	return call(vm_ioctls, ARRAY_SIZE(vm_ioctls), cmd, &c, -ENOTTY);
 }
 
-/**
- * vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. KVM_RUN, the one that must be fast, is not in
- * the table.
- * @file: the descriptor
- * @cmd: the ioctl
- * @arg: the ioctl's argument
- */
+/** vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. KVM_RUN must be fast: it is in no table. */
 long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vcpu *v = file->private_data;

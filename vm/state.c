@@ -412,19 +412,10 @@ void svm_get_mp_state(struct vcpu *v, struct kvm_mp_state *m)
 /** svm_set_mp_state() - KVM_SET_MP_STATE. Without the in-kernel APIC only RUNNABLE. -EINVAL. */
 int svm_set_mp_state(struct vcpu *v, const struct kvm_mp_state *m)
 {
-	switch (m->mp_state) {
-	case KVM_MP_STATE_RUNNABLE:
-		break;
-	case KVM_MP_STATE_UNINITIALIZED:
-	case KVM_MP_STATE_INIT_RECEIVED:
-	case KVM_MP_STATE_HALTED:
-	case KVM_MP_STATE_SIPI_RECEIVED:
-		if (!v->apic)
-			return -EINVAL;
-		break;
-	default:
+	/* The states after the first are the APIC's. */
+	if (m->mp_state > KVM_MP_STATE_SIPI_RECEIVED ||
+	    (m->mp_state != KVM_MP_STATE_RUNNABLE && !v->apic))
 		return -EINVAL;
-	}
 	v->mp_state = m->mp_state;
 	if (m->mp_state == KVM_MP_STATE_SIPI_RECEIVED) {
 		v->mp_state = KVM_MP_STATE_INIT_RECEIVED;

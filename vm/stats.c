@@ -29,7 +29,7 @@ static u64 vm_exits(struct vm *vm)
 	return sum;
 }
 
-/** stats_add_vm() - count a VM, now complete, in. Sleeps. */
+/* The VM is complete. Sleeps. */
 void stats_add_vm(struct machine *m)
 {
 	mutex_lock(&machines_lock);
@@ -37,7 +37,7 @@ void stats_add_vm(struct machine *m)
 	mutex_unlock(&machines_lock);
 }
 
-/** stats_del_vm() - count a VM out while its vCPUs still exist. Sleeps. */
+/* The VM goes; its vCPUs still exist. Sleeps. */
 void stats_del_vm(struct machine *m)
 {
 	mutex_lock(&machines_lock);

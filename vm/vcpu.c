@@ -15,7 +15,7 @@ static void vcpu_free_pages(struct vcpu *v)
 		__free_page(v->run_page);
 }
 
-/** vcpu_free() - the VM goes, or the vCPU was never published. Sleeps. */
+/* The VM goes, or the vCPU was never published. Sleeps. */
 void vcpu_free(struct vcpu *v)
 {
 	svm_vcpu_destroy(v);
