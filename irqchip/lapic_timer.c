@@ -48,9 +48,11 @@ static u64 to_ns(const struct lapic *apic, u32 count)
 /* The length of a period, 0 where the mode has none. */
 static u64 period(const struct lapic *apic)
 {
-	u64 ns = to_ns(apic, lapic_reg(apic, APIC_TMICT));
+	u32 count = lapic_reg(apic, APIC_TMICT);
 
-	return mode(apic) == APIC_LVT_TIMER_PERIODIC && ns ? max(ns, MIN_PERIOD_NS) : 0;
+	if (mode(apic) != APIC_LVT_TIMER_PERIODIC || !count)
+		return 0;
+	return max(to_ns(apic, count), MIN_PERIOD_NS);
 }
 
 /* From now to a deadline in guest TSC units; 0 if it has passed. */
@@ -93,7 +95,7 @@ static void fire(struct lapic *apic)
 static enum hrtimer_restart expired(struct hrtimer *timer)
 {
 	struct lapic *apic = container_of(timer, struct lapic, timer);
-	u64 ns = period(apic);
+	u64 ns;
 
 	if (lapic_timer_deadline_mode(apic)) {
 		/* The clocks differ a little, and a far deadline is approached in steps. */
@@ -105,12 +107,12 @@ static enum hrtimer_restart expired(struct hrtimer *timer)
 		}
 		WRITE_ONCE(apic->tscdeadline, 0);
 	}
-	if (!ns) {
+	ns = period(apic);
+	if (!ns)
 		WRITE_ONCE(apic->timer_armed, false);
-		fire(apic);
-		return HRTIMER_NORESTART;
-	}
 	fire(apic);
+	if (!ns)
+		return HRTIMER_NORESTART;
 	/* Periods missed while the host was busy are lost, not made up for. */
 	hrtimer_forward_now(timer, ns_to_ktime(ns));
 	WRITE_ONCE(apic->expiry, hrtimer_get_expires(timer));
@@ -148,7 +150,7 @@ static void start(struct lapic *apic, u32 count)
 	u64 ns = to_ns(apic, count);
 
 	if (ns)
-		arm(apic, period(apic) ? max(ns, MIN_PERIOD_NS) : ns);
+		arm(apic, mode(apic) == APIC_LVT_TIMER_PERIODIC ? max(ns, MIN_PERIOD_NS) : ns);
 }
 
 /* The initial count was written. */
