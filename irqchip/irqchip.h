@@ -42,7 +42,7 @@ struct irqchip_ops {
 #define LAPIC_EV_NMI	0
 #define LAPIC_EV_INIT	1
 #define LAPIC_EV_SIPI	2
-#define LAPIC_EV_SMI	3	/* dropped: no SMM */
+#define LAPIC_EV_NMI_2	3	/* a second one, before the first was taken */
 /* split irqchip: userspace's IOAPIC wants to know of the EOI of eoi_vector */
 #define LAPIC_EV_EOI	4
 

@@ -275,7 +275,8 @@ int lapic_inject(struct lapic *apic, u32 mode, u8 vector, bool trig_level)
 		}
 		return request_vector(apic, vector, trig_level);
 	case APIC_DM_NMI:
-		set_bit(LAPIC_EV_NMI, &apic->events);
+		if (test_and_set_bit(LAPIC_EV_NMI, &apic->events))
+			set_bit(LAPIC_EV_NMI_2, &apic->events);
 		break;
 	case APIC_DM_INIT:
 		/* INIT cancels a SIPI that was sent before it. */

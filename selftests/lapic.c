@@ -1024,6 +1024,52 @@ static void test_msi(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
+/* Two NMIs before the first is taken are two; behind one that is being served there is one more. */
+static void on_nmi_report(struct guest_frame *f)
+{
+	(void)f;
+	guest_sync(0x100 + ++nmis);
+}
+
+static void guest_nmi_pair(u64 arg)
+{
+	(void)arg;
+	guest_handlers[2] = on_nmi_report;
+	enable();
+	guest_sync(1);
+	guest_assert_eq(nmis, 3);
+	guest_done();
+}
+
+static u8 pending_nmis(struct vcpu *vcpu)
+{
+	struct kvm_vcpu_events ev;
+
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &ev));
+	return ev.nmi.pending;
+}
+
+static void test_nmi_pair(void)
+{
+	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = 0x400 };
+	struct vm *vm = create(1);
+	struct vcpu *vcpu = vm->vcpus[0];
+
+	vcpu_set_guest(vcpu, guest_nmi_pair, 0);
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(ioctl(vm->fd, KVM_SIGNAL_MSI, &msi), 1);
+	CHECK_EQ(pending_nmis(vcpu), 2);
+	CHECK_EQ(vcpu_run_guest(vcpu), 0x101);
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(ioctl(vm->fd, KVM_SIGNAL_MSI, &msi), 1);
+	CHECK_EQ(pending_nmis(vcpu), 1);
+	CHECK_EQ(vcpu_run_guest(vcpu), 0x102);
+	CHECK_OK(ioctl(vcpu->fd, KVM_NMI, 0));
+	CHECK_EQ(vcpu_run_guest(vcpu), 0x103);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
 /* Two senders, of a low and of a high vector: each interrupt is delivered exactly once. */
 #define STORM 500
 
@@ -1097,6 +1143,7 @@ static const struct ktap_test tests[] = {
 	{ "ipi_nmi", test_ipi_nmi, 0 },
 	{ "x2apic_ipi", test_x2apic_ipi, 0 },
 	{ "msi", test_msi, 0 },
+	{ "nmi_pair", test_nmi_pair, 0 },
 	{ "msi_storm", test_msi_storm, 0 },
 };
 

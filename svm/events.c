@@ -529,6 +529,17 @@ bool events_pending(struct vcpu *v)
 	return extint_pending(v);
 }
 
+/** events_take_nmis() - NMIs that the local APIC received. */
+void events_take_nmis(struct vcpu *v)
+{
+	if (!v->apic)
+		return;
+	if (test_and_clear_bit(LAPIC_EV_NMI, &v->apic->events))
+		events_add_nmi(v);
+	if (test_and_clear_bit(LAPIC_EV_NMI_2, &v->apic->events))
+		events_add_nmi(v);
+}
+
 /**
  * vcpu_apic_events() - act on INIT, SIPI and NMI that the local APIC received. Outer loop.
  * @v: the vCPU
@@ -544,8 +555,7 @@ void vcpu_apic_events(struct vcpu *v)
 		return;
 	if (test_and_clear_bit(LAPIC_EV_EOI, &apic->events))
 		v->eoi_exit = true;
-	if (test_and_clear_bit(LAPIC_EV_NMI, &apic->events))
-		events_add_nmi(v);
+	events_take_nmis(v);
 	if (test_and_clear_bit(LAPIC_EV_INIT, &apic->events)) {
 		vcpu_reset(v, true);
 		v->mp_state = v->id == v->vm->bsp_id ? KVM_MP_STATE_RUNNABLE :

@@ -136,6 +136,7 @@ bool events_irq_allowed(struct vcpu *v);	/* IF=1, no shadow, nothing being injec
 bool events_user_pic(struct vcpu *v);
 bool events_nmi_masked(struct vcpu *v);
 void events_add_nmi(struct vcpu *v);
+void events_take_nmis(struct vcpu *v);
 enum vcpu_next exit_iret(struct vcpu *v);
 bool events_nmi_step(struct vcpu *v);		/* #DB was our own single step over IRET */
 void vcpu_apic_events(struct vcpu *v);		/* INIT, SIPI, NMI from the APIC */

@@ -272,6 +272,7 @@ void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e)
 	const struct vcpu_exception *x = &v->exception;
 	bool pending = v->vm->exception_payload && x->pending;
 
+	events_take_nmis(v);
 	memset(e, 0, sizeof(*e));
 	/*
 	 * Without the payload capability a pending exception is shown as injected. Software
