@@ -458,10 +458,12 @@ static void guest_deadline(u64 arg)
 	wrmsr(MSR_DEADLINE, 1234);
 	guest_assert_eq(rdmsr(MSR_DEADLINE), 0);
 	apic_write(REG_LVTT, 0x40040);
-	when = rdtsc() + 3000000;
+	when = rdtsc() + 30000000000; /* far enough to get to the next line on a busy host */
 	wrmsr(MSR_DEADLINE, when);
 	guest_assert_eq(rdmsr(MSR_DEADLINE), when);
 	guest_assert_eq(apic_read(REG_TMCCT), 0);
+	when = rdtsc() + 3000000;
+	wrmsr(MSR_DEADLINE, when);
 	wait_for(&fired[0x40], 1);
 	guest_assert(rdtsc() >= when);
 	guest_assert_eq(rdmsr(MSR_DEADLINE), 0);
@@ -469,7 +471,7 @@ static void guest_deadline(u64 arg)
 	wrmsr(MSR_DEADLINE, 1);
 	wait_for(&fired[0x40], 2);
 	/* Disarmed by 0. */
-	when = rdtsc() + 300000000; /* far enough to get to the next line on a busy host */
+	when = rdtsc() + 300000000; /* far enough, too */
 	wrmsr(MSR_DEADLINE, when);
 	wrmsr(MSR_DEADLINE, 0);
 	when += 3000000;
