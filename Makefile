@@ -23,7 +23,7 @@ kdir = $(KDIR)
 name = $(release)
 else ifneq ($(filter 7.x debug,$(KERNEL)),)
 kdir = $(shell scripts/kernel-image $(KERNEL))/build
-name = $(KERNEL)$(if $(GCOV),-gcov)
+name = $(KERNEL)$(if $(GCOV),-gcov)$(if $(KCOV),-kcov)
 else
 kdir = /usr/src/linux-headers-$(shell . scripts/common.sh; kernel_abi $(KERNEL))
 name = $(KERNEL)
@@ -116,7 +116,7 @@ help:
 	@echo 'make          svm.ko, svmctl and the test programs, below build/'
 	@echo 'make demo     boot a stock Debian kernel in a guest, here or nested in QEMU'
 	@echo 'make test     the whole suite, nested in QEMU (TESTS="name..." for some of it)'
-	@echo 'make fuzz     random guests and random calls, SECONDS=$(SECONDS) of each'
+	@echo 'make fuzz     random guests and random calls, SECONDS=$(SECONDS) of each; KERNEL=debug KCOV=y: guided'
 	@echo 'make coverage which lines of the module the tests reach (builds the debug kernel, takes 20 minutes)'
 	@echo 'make check    sparse, W=1, checkpatch, clang-format, shellcheck'
 	@echo 'make bench    instructions per exit, beside those of kvm_amd; L1_PARAMETERS=mitigations=off'

@@ -4,9 +4,12 @@
  * arguments that are mostly plausible. Beside them guests run, and the memory behind slots, the
  * shared pages and the descriptors themselves change all the time.
  *
- * What a thread does at step i follows from (seed, thread, i); how threads meet does not.
+ * What a thread does at step i follows from (seed, thread, i); how threads meet does not. Where the
+ * module was built with KCOV=y, arguments that reached new code are kept and begun from again: then
+ * it follows from what was found before as well.
  */
 #include <fcntl.h>
+#include <linux/kcov.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -17,23 +20,26 @@
 
 #include "fuzz.h"
 
-#define THREADS	 3
-#define MACHINES 3
-#define VCPUS	 2
-#define EVENTS	 6
-#define STATS	 4
-#define DEVICES	 2
-#define TICK_MS	 1
-#define PAGE	 4096UL
-#define ARENA	 (4UL << 20) /* memory for a VM's slots, and a hole behind it */
-#define HOLE	 (1UL << 30)
-#define BUF_SIZE (64UL << 10)
-#define RUN_SIZE (3 * PAGE)
-#define CODE_GPA 0x10000
-#define CR4_PAE	 (1ULL << 5)
-#define EFER_LME (1ULL << 8)
-#define USER_END 0x7ffffffff000UL
-#define LOW_END	 0x400000UL /* nothing of this program lies below */
+#define THREADS	   3
+#define MACHINES   3
+#define VCPUS	   2
+#define EVENTS	   6
+#define STATS	   4
+#define DEVICES	   2
+#define TICK_MS	   1
+#define PAGE	   4096UL
+#define ARENA	   (4UL << 20) /* memory for a VM's slots, and a hole behind it */
+#define HOLE	   (1UL << 30)
+#define BUF_SIZE   (64UL << 10)
+#define RUN_SIZE   (3 * PAGE)
+#define CODE_GPA   0x10000
+#define CR4_PAE	   (1ULL << 5)
+#define EFER_LME   (1ULL << 8)
+#define USER_END   0x7ffffffff000UL
+#define TRACE	   16384 /* addresses of a call that are looked at */
+#define FOUND	   4	 /* arguments kept for each call */
+#define FOUND_SIZE 512
+#define LOW_END	   0x400000UL /* nothing of this program lies below */
 
 static const u32 ports[] = { 0x10, 0x3f8, 0x20, 0x40, 0xfffe };
 
@@ -56,10 +62,11 @@ struct ctx {
 	pthread_t id;
 	struct rng r;
 	struct machine *m;
-	int v;	 /* which vCPU of it */
-	u8 *buf; /* the argument; a hole follows after BUF_SIZE */
-	u8 *ro;	 /* its first page once more, read-only */
-	u8 *aux; /* what the argument points to */
+	int v;	    /* which vCPU of it */
+	u8 *buf;    /* the argument; a hole follows after BUF_SIZE */
+	u8 *ro;	    /* its first page once more, read-only */
+	u8 *aux;    /* what the argument points to */
+	u64 *trace; /* [0]: how many addresses follow; NULL without KCOV */
 	pid_t child;
 };
 
@@ -617,12 +624,54 @@ static void keep(struct ctx *c, u32 cmd, int fd)
 		put(&PICK(&c->r, stats), fd);
 }
 
+/* Of all rounds: code reached, and the latest arguments that reached it first. */
+static struct {
+	u64 seen[1 << 10];
+	u64 places;
+	struct {
+		u64 n;
+		u8 arg[FOUND][FOUND_SIZE];
+	} found[ARRAY_LEN(calls)];
+} * guide;
+
+/* For the calling thread. */
+static u64 *open_trace(void)
+{
+	int fd = open("/sys/kernel/debug/kcov", O_RDWR | O_CLOEXEC);
+	u64 *trace;
+
+	if (fd < 0 || ioctl(fd, KCOV_INIT_TRACE, TRACE))
+		return NULL;
+	trace = mmap(NULL, TRACE * sizeof(u64), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	return trace == MAP_FAILED || ioctl(fd, KCOV_ENABLE, KCOV_TRACE_PC) ? NULL : trace;
+}
+
+/* Was the last call anywhere that none was before? */
+static bool reached_new(struct ctx *c)
+{
+	u64 n = __atomic_load_n(c->trace, __ATOMIC_RELAXED);
+	bool new = false;
+
+	for (u64 i = 1; i <= n && i < TRACE; i++) {
+		u64 bit = c->trace[i] * 0x9e3779b97f4a7c15ULL >> 48, mask = 1ULL << (bit & 63);
+
+		if (__atomic_load_n(&guide->seen[bit >> 6], __ATOMIC_RELAXED) & mask)
+			continue;
+		if (!(__atomic_fetch_or(&guide->seen[bit >> 6], mask, __ATOMIC_RELAXED) & mask)) {
+			COUNT(guide->places);
+			new = true;
+		}
+	}
+	return new;
+}
+
 static void step_call(struct ctx *c)
 {
 	size_t i = below(&c->r, ARRAY_LEN(calls));
 	const struct call *call = &calls[i];
 	size_t size = _IOC_SIZE(call->cmd);
 	int fd = fd_on(c, call->on);
+	u8 given[FOUND_SIZE];
 	u64 arg;
 	long r;
 
@@ -636,6 +685,8 @@ static void step_call(struct ctx *c)
 		call->fill(c);
 	if (call->get)
 		ioctl(fd, call->get, c->buf);
+	if (c->trace && guide->found[i].n && chance(&c->r, 40))
+		memcpy(c->buf, guide->found[i].arg[below(&c->r, FOUND)], FOUND_SIZE);
 	if (chance(&c->r, 30))
 		mutate(&c->r, c->buf, size < 256 && chance(&c->r, 20) ? 256 : size);
 	if (call->tame)
@@ -643,7 +694,13 @@ static void step_call(struct ctx *c)
 	arg = size ? place(c, size) : *(u64 *)c->buf;
 	if (call->cmd == KVM_REINJECT_CONTROL)
 		arg = place(c, sizeof(struct kvm_reinject_control));
+	if (c->trace) {
+		memcpy(given, c->buf, sizeof(given));
+		__atomic_store_n(c->trace, 0, __ATOMIC_RELAXED);
+	}
 	r = count_errno(ioctl(fd, call->cmd, arg));
+	if (c->trace && reached_new(c))
+		memcpy(guide->found[i].arg[COUNT(guide->found[i].n) % FOUND], given, sizeof(given));
 	COUNT(counts->done[i]);
 	if (r < 0)
 		return;
@@ -814,6 +871,7 @@ static void *fuzz_thread(void *arg)
 {
 	struct ctx *c = arg;
 
+	c->trace = open_trace();
 	for (u64 i = 0; !over; i++) {
 		unsigned int n;
 
@@ -934,12 +992,16 @@ static void report(void)
 		  (unsigned long long)done, (unsigned long long)counts->runs,
 		  (unsigned long long)counts->others, (unsigned long long)good,
 		  (unsigned long long)counts->scribbled);
+	if (guide->places)
+		ktap_diag("guided by coverage: %llu places in the code",
+			  (unsigned long long)guide->places);
 	CHECKF(done < 20000 || never <= ARRAY_LEN(calls) / 20, "%u calls", never);
 }
 
 static void test_ioctl(void)
 {
 	counts = fuzz_shared(sizeof(*counts));
+	guide = fuzz_shared(sizeof(*guide));
 	fuzz_rounds(fuzz_round);
 	report();
 	fuzz_report();
