@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Segmentation: from segment and offset to a linear address (APM vol. 2, chapter 4).
- */
+/* Segmentation: from segment and offset to a linear address (APM vol. 2, chapter 4). */
 #ifdef __KERNEL__
 #include <linux/kernel.h>
 #include <linux/string.h>
@@ -58,14 +56,9 @@ static bool type_fits(const struct emul *e, unsigned int seg, u16 attr, unsigned
 	}
 }
 
-/**
- * emul_selector() - find and check what selector @sel gives segment register @seg, LDTR or TR
- * @e: the operation
- * @seg: EMUL_*
- * @sel: the selector
- * @s: where the register's new contents go
- *
- * The descriptor is marked as accessed or busy. Its accesses are the supervisor's at any CPL.
+/*
+ * What selector @sel gives segment register @seg, LDTR or TR. The descriptor is checked, and marked
+ * as accessed or busy. Its accesses are the supervisor's at any CPL.
  */
 enum emul_status emul_selector(struct emul *e, unsigned int seg, u16 sel, struct emul_seg *s)
 {
@@ -85,7 +78,7 @@ enum emul_status emul_selector(struct emul *e, unsigned int seg, u16 sel, struct
 		*s = (struct emul_seg){ .sel = sel };
 		if (seg == EMUL_CS || seg == EMUL_TR ||
 		    (seg == EMUL_SS && (e->mode != EMUL_LONG64 || cpl == 3 || sel != cpl)))
-			return emul_set_fault(e, VEC_GP, true, 0, 0);
+			return emul_gp(e);
 		return EMUL_DONE;
 	}
 	if ((sel & 4) && (seg >= EMUL_NR_SEGS || !(table->attr & ATTR_P)))
@@ -123,25 +116,15 @@ fault:
 	return emul_set_fault(e, vec, true, sel & ~3, 0);
 }
 
-/** emul_branch_check() - #GP unless RIP may become @target (APM vol. 3, JMP). */
+/* #GP unless RIP may become @target (APM vol. 3, JMP). */
 enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, u64 target)
 {
 	if (e->lma && (cs->attr & ATTR_L) ? canonical(target) : target <= cs->limit)
 		return EMUL_DONE;
-	return emul_set_fault(e, VEC_GP, true, 0, 0);
+	return emul_gp(e);
 }
 
-/**
- * emul_linear() - check an access of @len bytes at @seg:@offset and give its linear address.
- * @e: the operation
- * @seg: segment register, EMUL_*
- * @offset: effective address
- * @len: bytes
- * @write: it will be written
- * @addr: where the linear address goes
- *
- * #SS for the stack segment, #GP for the others, both with error code 0.
- */
+/* Checks an access and gives its linear address. #SS for the stack segment, #GP for the others. */
 enum emul_status emul_linear(struct emul *e, unsigned int seg, u64 offset, unsigned int len,
 			     bool write, u64 *addr)
 {
@@ -160,4 +143,23 @@ enum emul_status emul_linear(struct emul *e, unsigned int seg, u64 offset, unsig
 	if (ok)
 		return EMUL_DONE;
 	return emul_set_fault(e, seg == EMUL_SS ? VEC_SS : VEC_GP, true, 0, 0);
+}
+
+/* Reads an operand. */
+enum emul_status emul_read(struct emul *e, unsigned int seg, u64 offset, void *buf,
+			   unsigned int len)
+{
+	u64 addr;
+	enum emul_status st = emul_linear(e, seg, offset, len, false, &addr);
+
+	return st == EMUL_DONE ? e->ops->read(e, addr, buf, len) : st;
+}
+
+enum emul_status emul_write(struct emul *e, unsigned int seg, u64 offset, const void *buf,
+			    unsigned int len)
+{
+	u64 addr;
+	enum emul_status st = emul_linear(e, seg, offset, len, true, &addr);
+
+	return st == EMUL_DONE ? e->ops->write(e, addr, buf, len) : st;
 }

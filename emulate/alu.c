@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Arithmetic with its flags (APM vol. 1, 3.1.4). Values wider than @size are truncated.
- */
+/* Arithmetic with its flags (APM vol. 1, 3.1.4). Values wider than @size are truncated. */
 #ifdef __KERNEL__
 #include <linux/kernel.h>
 #include <linux/string.h>
@@ -67,16 +65,12 @@ u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags)
 	src &= mask;
 	switch (op) {
 	case 0:
-		r = add(dst, src, 0, size, &f);
-		break;
 	case 2:
-		r = add(dst, src, carry, size, &f);
+		r = add(dst, src, op == 2 ? carry : 0, size, &f);
 		break;
 	case 3:
-		r = sub(dst, src, carry, size, &f);
-		break;
 	case 5:
-		r = sub(dst, src, 0, size, &f);
+		r = sub(dst, src, op == 3 ? carry : 0, size, &f);
 		break;
 	case 7:
 		sub(dst, src, 0, size, &f);
@@ -99,55 +93,28 @@ u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags)
 	return r;
 }
 
-/* INC and DEC leave CF alone. */
-u64 alu_inc(u64 dst, unsigned int size, u64 *rflags)
+/** alu_step() - INC, or DEC where @op is ALU_SUB: CF is left alone. */
+u64 alu_step(unsigned int op, u64 dst, unsigned int size, u64 *rflags)
 {
-	u64 carry = *rflags & FLAG_CF, r = alu_op(0, dst, 1, size, rflags);
+	u64 carry = *rflags & FLAG_CF, r = alu_op(op, dst, 1, size, rflags);
 
 	*rflags = (*rflags & ~(u64)FLAG_CF) | carry;
 	return r;
 }
 
-u64 alu_dec(u64 dst, unsigned int size, u64 *rflags)
-{
-	u64 carry = *rflags & FLAG_CF, r = alu_op(5, dst, 1, size, rflags);
-
-	*rflags = (*rflags & ~(u64)FLAG_CF) | carry;
-	return r;
-}
-
-/* Rotates, bit by bit: at most 63 steps, and rarely met on memory-mapped I/O. */
+/* ROL ROR RCL RCR, bit by bit: at most 63 steps, and rarely met on memory-mapped I/O. */
 static u64 rotate(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags)
 {
-	u64 sign = sign_bit(size), carry = *rflags & FLAG_CF, out;
-	bool of = false;
+	u64 sign = sign_bit(size), carry = *rflags & FLAG_CF, in, out;
+	bool left = !(op & 1), through_carry = op & 2, of;
 
 	while (count--) {
-		switch (op) {
-		case 0:		/* ROL */
-			carry = !!(dst & sign);
-			dst = (dst << 1 | carry) & size_mask(size);
-			of = !!(dst & sign) != carry;
-			break;
-		case 1:		/* ROR */
-			carry = dst & 1;
-			dst = dst >> 1 | (carry ? sign : 0);
-			of = !!(dst & sign) != !!(dst & (sign >> 1));
-			break;
-		case 2:		/* RCL */
-			out = !!(dst & sign);
-			dst = (dst << 1 | carry) & size_mask(size);
-			carry = out;
-			of = !!(dst & sign) != carry;
-			break;
-		default:	/* RCR */
-			out = dst & 1;
-			dst = dst >> 1 | (carry ? sign : 0);
-			carry = out;
-			of = !!(dst & sign) != !!(dst & (sign >> 1));
-			break;
-		}
+		out = left ? !!(dst & sign) : dst & 1;
+		in = through_carry ? carry : out;
+		dst = left ? (dst << 1 | in) & size_mask(size) : dst >> 1 | (in ? sign : 0);
+		carry = out;
 	}
+	of = !!(dst & sign) != (left ? carry : !!(dst & (sign >> 1)));
 	*rflags = (*rflags & ~(u64)(FLAG_CF | FLAG_OF)) | carry | (of ? FLAG_OF : 0);
 	return dst;
 }
@@ -261,33 +228,12 @@ bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size)
 /** alu_condition() - the condition of SETcc and CMOVcc. */
 bool alu_condition(unsigned int cc, u64 rflags)
 {
-	bool sf = rflags & FLAG_SF, of = rflags & FLAG_OF, r;
+	static const u16 any[] = { FLAG_OF, FLAG_CF, FLAG_ZF, FLAG_CF | FLAG_ZF, FLAG_SF, FLAG_PF,
+				   0, FLAG_ZF };
+	unsigned int kind = (cc >> 1) & 7;
+	bool r = rflags & any[kind];
 
-	switch ((cc >> 1) & 7) {
-	case 0:
-		r = of;
-		break;
-	case 1:
-		r = rflags & FLAG_CF;
-		break;
-	case 2:
-		r = rflags & FLAG_ZF;
-		break;
-	case 3:
-		r = rflags & (FLAG_CF | FLAG_ZF);
-		break;
-	case 4:
-		r = sf;
-		break;
-	case 5:
-		r = rflags & FLAG_PF;
-		break;
-	case 6:
-		r = sf != of;
-		break;
-	default:
-		r = (rflags & FLAG_ZF) || sf != of;
-		break;
-	}
+	if (kind >= 6)		/* less */
+		r |= !(rflags & FLAG_SF) != !(rflags & FLAG_OF);
 	return r != (cc & 1);
 }

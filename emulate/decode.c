@@ -10,11 +10,15 @@
 #include "emulate/private.h"
 
 #define ROW(k, f)	{ .kind = (k), .flags = (f) }
-#define ALU(base)							\
-	[(base) + 0] = ROW(K_ALU_MR, F_MODRM | F_BYTE | F_LOCK),	\
-	[(base) + 1] = ROW(K_ALU_MR, F_MODRM | F_LOCK),			\
-	[(base) + 2] = ROW(K_ALU_RM, F_MODRM | F_BYTE),			\
-	[(base) + 3] = ROW(K_ALU_RM, F_MODRM)
+/* For bytes, and one further for the operand size. */
+#define PAIR(at, k, f)				\
+	[(at) + 0] = ROW(k, (f) | F_BYTE),	\
+	[(at) + 1] = ROW(k, f)
+#define ALU(at)							\
+	[(at) + 0] = ROW(K_ALU_MR, F_MODRM | F_BYTE | F_LOCK),	\
+	[(at) + 1] = ROW(K_ALU_MR, F_MODRM | F_LOCK),		\
+	[(at) + 2] = ROW(K_ALU_RM, F_MODRM | F_BYTE),		\
+	[(at) + 3] = ROW(K_ALU_RM, F_MODRM)
 
 static const struct emul_op one_byte[256] = {
 	ALU(0x00), ALU(0x08), ALU(0x10), ALU(0x18), ALU(0x20), ALU(0x28), ALU(0x30), ALU(0x38),
@@ -25,54 +29,37 @@ static const struct emul_op one_byte[256] = {
 	[0x69] = ROW(K_IMUL, F_MODRM | F_IMM),
 	[0x6a] = ROW(K_PUSH, F_STACK | F_IMM8),
 	[0x6b] = ROW(K_IMUL, F_MODRM | F_IMM8),
-	[0x6c] = ROW(K_INS, F_BYTE),
-	[0x6d] = ROW(K_INS, 0),
-	[0x6e] = ROW(K_OUTS, F_BYTE),
-	[0x6f] = ROW(K_OUTS, 0),
+	PAIR(0x6c, K_INS, 0),
+	PAIR(0x6e, K_OUTS, 0),
 	[0x80] = ROW(K_GROUP1, F_MODRM | F_BYTE | F_IMM8 | F_LOCK),
 	[0x81] = ROW(K_GROUP1, F_MODRM | F_IMM | F_LOCK),
 	[0x82] = ROW(K_GROUP1, F_MODRM | F_BYTE | F_IMM8 | F_LOCK),	/* not in 64-bit mode */
 	[0x83] = ROW(K_GROUP1, F_MODRM | F_IMM8 | F_LOCK),
-	[0x84] = ROW(K_TEST_MR, F_MODRM | F_BYTE),
-	[0x85] = ROW(K_TEST_MR, F_MODRM),
-	[0x86] = ROW(K_XCHG, F_MODRM | F_BYTE | F_LOCK),
-	[0x87] = ROW(K_XCHG, F_MODRM | F_LOCK),
-	[0x88] = ROW(K_MOV_MR, F_MODRM | F_BYTE),
-	[0x89] = ROW(K_MOV_MR, F_MODRM),
-	[0x8a] = ROW(K_MOV_RM, F_MODRM | F_BYTE),
-	[0x8b] = ROW(K_MOV_RM, F_MODRM),
+	PAIR(0x84, K_TEST_MR, F_MODRM),
+	PAIR(0x86, K_XCHG, F_MODRM | F_LOCK),
+	PAIR(0x88, K_MOV_MR, F_MODRM),
+	PAIR(0x8a, K_MOV_RM, F_MODRM),
 	[0x8c] = ROW(K_MOV_FROM_SREG, F_MODRM),
 	[0x8e] = ROW(K_MOV_TO_SREG, F_MODRM),
 	[0x8f] = ROW(K_POP, F_MODRM),
-	[0xa0] = ROW(K_MOFFS_LOAD, F_BYTE),
-	[0xa1] = ROW(K_MOFFS_LOAD, 0),
-	[0xa2] = ROW(K_MOFFS_STORE, F_BYTE),
-	[0xa3] = ROW(K_MOFFS_STORE, 0),
-	[0xa4] = ROW(K_MOVS, F_BYTE),
-	[0xa5] = ROW(K_MOVS, 0),
-	[0xa6] = ROW(K_CMPS, F_BYTE),
-	[0xa7] = ROW(K_CMPS, 0),
-	[0xaa] = ROW(K_STOS, F_BYTE),
-	[0xab] = ROW(K_STOS, 0),
-	[0xac] = ROW(K_LODS, F_BYTE),
-	[0xad] = ROW(K_LODS, 0),
-	[0xae] = ROW(K_SCAS, F_BYTE),
-	[0xaf] = ROW(K_SCAS, 0),
-	[0xc0] = ROW(K_GROUP2, F_MODRM | F_BYTE | F_IMM8),
-	[0xc1] = ROW(K_GROUP2, F_MODRM | F_IMM8),
+	PAIR(0xa0, K_MOFFS_LOAD, 0),
+	PAIR(0xa2, K_MOFFS_STORE, 0),
+	PAIR(0xa4, K_MOVS, 0),
+	PAIR(0xa6, K_CMPS, 0),
+	PAIR(0xaa, K_STOS, 0),
+	PAIR(0xac, K_LODS, 0),
+	PAIR(0xae, K_SCAS, 0),
+	PAIR(0xc0, K_GROUP2, F_MODRM | F_IMM8),
 	[0xc2] = ROW(K_RET, F_STACK | F_IMM16),
 	[0xc3] = ROW(K_RET, F_STACK),
 	[0xc6] = ROW(K_MOV_MI, F_MODRM | F_BYTE | F_IMM8),
 	[0xc7] = ROW(K_MOV_MI, F_MODRM | F_IMM),
 	[0xc8] = ROW(K_ENTER, F_STACK),
 	[0xc9] = ROW(K_LEAVE, F_STACK),
-	[0xd0] = ROW(K_GROUP2, F_MODRM | F_BYTE | F_ONE),
-	[0xd1] = ROW(K_GROUP2, F_MODRM | F_ONE),
-	[0xd2] = ROW(K_GROUP2, F_MODRM | F_BYTE | F_CL),
-	[0xd3] = ROW(K_GROUP2, F_MODRM | F_CL),
+	PAIR(0xd0, K_GROUP2, F_MODRM | F_ONE),
+	PAIR(0xd2, K_GROUP2, F_MODRM | F_CL),
 	[0xe8] = ROW(K_CALL, F_STACK | F_IMM),
-	[0xf6] = ROW(K_GROUP3, F_MODRM | F_BYTE | F_LOCK),
-	[0xf7] = ROW(K_GROUP3, F_MODRM | F_LOCK),
+	PAIR(0xf6, K_GROUP3, F_MODRM | F_LOCK),
 	[0xfe] = ROW(K_GROUP45, F_MODRM | F_BYTE | F_LOCK),
 	[0xff] = ROW(K_GROUP45, F_MODRM | F_LOCK | F_STACK),
 };
@@ -94,8 +81,7 @@ static const struct emul_op two_byte[256] = {
 	[0xac] = ROW(K_SHIFT_DOUBLE, F_MODRM | F_IMM8),
 	[0xad] = ROW(K_SHIFT_DOUBLE, F_MODRM | F_CL),
 	[0xaf] = ROW(K_IMUL, F_MODRM),
-	[0xb0] = ROW(K_CMPXCHG, F_MODRM | F_BYTE | F_LOCK),
-	[0xb1] = ROW(K_CMPXCHG, F_MODRM | F_LOCK),
+	PAIR(0xb0, K_CMPXCHG, F_MODRM | F_LOCK),
 	[0xb3] = ROW(K_BT, F_MODRM | F_LOCK),
 	[0xb6] = ROW(K_MOVZX, F_MODRM | F_SRC8),
 	[0xb7] = ROW(K_MOVZX, F_MODRM | F_SRC16),
@@ -104,8 +90,7 @@ static const struct emul_op two_byte[256] = {
 	[0xbc ... 0xbd] = ROW(K_BIT_SCAN, F_MODRM),
 	[0xbe] = ROW(K_MOVSX, F_MODRM | F_SRC8),
 	[0xbf] = ROW(K_MOVSX, F_MODRM | F_SRC16),
-	[0xc0] = ROW(K_XADD, F_MODRM | F_BYTE | F_LOCK),
-	[0xc1] = ROW(K_XADD, F_MODRM | F_LOCK),
+	PAIR(0xc0, K_XADD, F_MODRM | F_LOCK),
 	[0xc3] = ROW(K_MOV_MR, F_MODRM),	/* MOVNTI */
 	[0xc7] = ROW(K_GROUP9, F_MODRM | F_LOCK),
 	[0xd6] = ROW(K_SSE, F_MODRM),
@@ -123,12 +108,19 @@ enum emul_status emul_set_fault(struct emul *e, u8 vector, bool has_error, u32 e
 	return EMUL_FAULT;
 }
 
+enum emul_status emul_gp(struct emul *e)
+{
+	return emul_set_fault(e, VEC_GP, true, 0, 0);
+}
+
+enum emul_status emul_ud(struct emul *e)
+{
+	return emul_set_fault(e, VEC_UD, false, 0, 0);
+}
+
 /* --- instruction bytes --- */
 
-/*
- * Makes bytes[0..n-1] valid; fetches up to the page's end at first, what lies behind it only where
- * it is needed.
- */
+/* Makes bytes[0..n-1] valid; what lies behind the page's end is fetched only where needed. */
 static enum emul_status need(struct emul *e, unsigned int n)
 {
 	struct emul_insn *in = &e->insn;
@@ -139,7 +131,7 @@ static enum emul_status need(struct emul *e, unsigned int n)
 	if (likely(n <= in->nr_bytes))
 		return EMUL_DONE;
 	if (n > EMUL_INSN_MAX)
-		return emul_set_fault(e, VEC_GP, true, 0, 0);
+		return emul_gp(e);
 	while (in->nr_bytes < n) {
 		addr = e->rip + in->nr_bytes;
 		if (e->mode != EMUL_LONG64)
@@ -154,31 +146,17 @@ static enum emul_status need(struct emul *e, unsigned int n)
 	return EMUL_DONE;
 }
 
-static s64 immediate(const u8 *p, unsigned int size)
-{
-	u64 v = 0;
-
-	memcpy(&v, p, size);
-	switch (size) {
-	case 1:
-		return (s8)v;
-	case 2:
-		return (s16)v;
-	case 4:
-		return (s32)v;
-	default:
-		return v;
-	}
-}
-
 /* Takes a sign-extended value of @size bytes at in->len. */
 static enum emul_status take(struct emul *e, unsigned int size, s64 *val)
 {
 	enum emul_status st = need(e, e->insn.len + size);
+	unsigned int unused = 64 - 8 * size;
+	u64 v = 0;
 
 	if (st != EMUL_DONE)
 		return st;
-	*val = immediate(e->insn.bytes + e->insn.len, size);
+	memcpy(&v, e->insn.bytes + e->insn.len, size);
+	*val = (s64)(v << unused) >> unused;
 	e->insn.len += size;
 	return EMUL_DONE;
 }
@@ -341,10 +319,7 @@ done:
 
 /* --- the whole --- */
 
-/*
- * LOCK is legal on these where the destination is memory, and on BT's and CMP's relatives only
- * where they write.
- */
+/* LOCK is for what writes memory. */
 static bool lock_legal(const struct emul_insn *in, const struct emul_op *op)
 {
 	unsigned int reg = (in->modrm >> 3) & 7;
@@ -464,11 +439,11 @@ enum emul_status emul_decode(struct emul *e)
 		goto fail;
 	/* CS.limit holds for what is executed, not for what has been read ahead. */
 	if (e->mode != EMUL_LONG64 && (u32)e->rip + (u64)in->len - 1 > e->segs[EMUL_CS].limit) {
-		st = emul_set_fault(e, VEC_GP, true, 0, 0);
+		st = emul_gp(e);
 		goto fail;
 	}
 	if (in->lock && !lock_legal(in, op)) {
-		st = emul_set_fault(e, VEC_UD, false, 0, 0);
+		st = emul_ud(e);
 		goto fail;
 	}
 	in->op = op;
@@ -481,7 +456,7 @@ fail:
 unsigned int emul_insn_len(const u8 *bytes, unsigned int n, enum emul_mode mode, const u8 *opcode,
 			   unsigned int opcode_len)
 {
-	unsigned int i, k;
+	unsigned int i;
 
 	for (i = 0; i < n; i++) {
 		switch (bytes[i]) {
@@ -493,24 +468,11 @@ unsigned int emul_insn_len(const u8 *bytes, unsigned int n, enum emul_mode mode,
 			continue;
 		break;
 	}
-	if (i + opcode_len > n)
+	if (i + opcode_len > n || memcmp(bytes + i, opcode, opcode_len))
 		return 0;
-	for (k = 0; k < opcode_len; k++)
-		if (bytes[i + k] != opcode[k])
-			return 0;
 	return i + opcode_len;
 }
 
-/**
- * emul_decode_mov() - recognise a plain MOV between memory and a register or immediate
- * @b: 15 bytes
- * @mode: the vCPU's
- * @m: what it does
- *
- * A short cut for accesses to device registers, of which nearly all are such.
- *
- * Return: false for all else, and where the mode or a prefix is unusual: emul_decode() knows those.
- */
 bool emul_decode_mov(const u8 *b, enum emul_mode mode, struct emul_mov *m)
 {
 	unsigned int i = 0, rex = 0, op, mod, rm;

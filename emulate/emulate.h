@@ -37,15 +37,11 @@ struct emul_seg {
 };
 
 enum emul_status {
-	/* instruction (or REP iteration batch) retired; registers are committed */
-	EMUL_DONE,
-	/* guest exception: see emul->vector, has_error, error_code, fault_addr */
-	EMUL_FAULT,
-	/* an op asked for userspace; call emul_run() again once it has answered */
-	EMUL_IO,
+	EMUL_DONE,		/* instruction or REP batch retired; registers are committed */
+	EMUL_FAULT,		/* guest exception: vector, has_error, error_code, fault_addr */
+	EMUL_IO,		/* wants userspace; call emul_run() again once it has answered */
 	EMUL_UNHANDLED,		/* not decodable or not implemented; registers unchanged */
-	/* op hit memory that cannot be reached now: re-enter the guest, state unchanged */
-	EMUL_RETRY,
+	EMUL_RETRY,		/* memory can't be reached now: re-enter the guest unchanged */
 };
 
 struct emul;
@@ -62,10 +58,7 @@ struct emul_ops {
 	enum emul_status (*read)(struct emul *e, u64 addr, void *buf, unsigned int len);
 	/* MMIO writes are posted: the op queues them and returns EMUL_DONE. */
 	enum emul_status (*write)(struct emul *e, u64 addr, const void *buf, unsigned int len);
-	/*
-	 * Locked RMW on memory: store @new if memory still holds @old; EMUL_RETRY where it does
-	 * not.
-	 */
+	/* Locked RMW: store @new if memory still holds @old, else EMUL_RETRY. */
 	enum emul_status (*cas)(struct emul *e, u64 addr, const void *old, const void *new,
 				    unsigned int len);
 	/* Checks that a write to addr would be permitted, without writing (for RMW and INS). */
@@ -82,8 +75,7 @@ struct emul_ops {
 /* Decoded form; private to emulate/ but embedded so that no allocation is needed. */
 struct emul_insn {
 	u8 bytes[EMUL_INSN_MAX];
-	/* how many of bytes[] are valid (fetched or given by DecodeAssists) */
-	u8 nr_bytes;
+	u8 nr_bytes;		/* that are valid (fetched or given by DecodeAssists) */
 	u8 len;			/* length of the decoded instruction, 0 = not decoded yet */
 	u8 opcode;
 	u8 map;			/* 0 = one-byte, 1 = 0F */
@@ -165,6 +157,10 @@ struct emul_mov {
 	u64 imm;
 };
 
+/*
+ * A short cut for accesses to device registers, of which nearly all are such. @b: 15 bytes. False
+ * for all else, and where the mode or a prefix is unusual: emul_decode() knows those.
+ */
 bool emul_decode_mov(const u8 *b, enum emul_mode mode, struct emul_mov *m);
 
 #endif

@@ -19,7 +19,7 @@
 
 static unsigned int reg_number(const struct emul *e)
 {
-	return ((e->insn.modrm >> 3) & 7) | (e->insn.rex & 4 ? 8 : 0);
+	return modrm_reg(e) | (e->insn.rex & 4 ? 8 : 0);
 }
 
 /* AH, CH, DH, BH: byte registers 4..7 without a REX prefix. */
@@ -37,25 +37,13 @@ static u64 reg_get(const struct emul *e, unsigned int reg, unsigned int size)
 
 static void reg_set(struct emul *e, unsigned int reg, u64 val, unsigned int size)
 {
-	switch (size) {
-	case 1:
-		if (high_byte(e, reg, size))
-			e->regs[reg - 4] = (e->regs[reg - 4] & ~0xff00ull) | (val & 0xff) << 8;
-		else
-			e->regs[reg] = (e->regs[reg] & ~0xffull) | (val & 0xff);
-		break;
-	case 2:
-		e->regs[reg] = (e->regs[reg] & ~0xffffull) | (val & 0xffff);
-		break;
-	case 4:
-		e->regs[reg] = (u32)val;
-		break;
-	default:
-		e->regs[reg] = val;
-	}
+	if (high_byte(e, reg, size))
+		e->regs[reg - 4] = (e->regs[reg - 4] & ~0xff00ull) | (val & 0xff) << 8;
+	else
+		e->regs[reg] = merge(e->regs[reg], val, size);
 }
 
-static enum emul_status retire(struct emul *e)
+enum emul_status emul_retire(struct emul *e)
 {
 	e->rip += e->insn.len;
 	if (e->mode != EMUL_LONG64)
@@ -67,21 +55,13 @@ static enum emul_status retire(struct emul *e)
 
 static enum emul_status mem_read(struct emul *e, u64 *val, unsigned int size)
 {
-	enum emul_status st;
-	u64 addr;
-
 	*val = 0;
-	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size, false, &addr);
-	return st == EMUL_DONE ? e->ops->read(e, addr, val, size) : st;
+	return emul_read(e, e->insn.seg, e->insn.mem_off, val, size);
 }
 
 static enum emul_status mem_write(struct emul *e, u64 val, unsigned int size)
 {
-	enum emul_status st;
-	u64 addr;
-
-	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size, true, &addr);
-	return st == EMUL_DONE ? e->ops->write(e, addr, &val, size) : st;
+	return emul_write(e, e->insn.seg, e->insn.mem_off, &val, size);
 }
 
 /* First half of a read-modify-write: write permission is checked before anything is read. */
@@ -110,7 +90,7 @@ static enum emul_status rmw_write(struct emul *e, u64 addr, u64 old, u64 val, un
 static u64 modified(const struct emul *e, u64 val, u64 *flags)
 {
 	const struct emul_op *op = e->insn.op;
-	unsigned int size = e->insn.op_size, sub = (e->insn.modrm >> 3) & 7, count;
+	unsigned int size = e->insn.op_size, sub = modrm_reg(e), count;
 	u64 reg = reg_get(e, reg_number(e), size);
 
 	count = op->flags & F_ONE ? 1 : (op->flags & F_CL ? e->regs[EMUL_RCX] : e->insn.imm) & 0xff;
@@ -133,7 +113,7 @@ static u64 modified(const struct emul *e, u64 val, u64 *flags)
 	case K_GROUP3:
 		return sub == 2 ? ~val : alu_op(ALU_SUB, 0, val, size, flags);
 	default:
-		return sub == 0 ? alu_inc(val, size, flags) : alu_dec(val, size, flags);
+		return alu_step(sub ? ALU_SUB : ALU_ADD, val, size, flags);
 	}
 }
 
@@ -156,7 +136,7 @@ static enum emul_status modify(struct emul *e)
 	if (kind == K_CMPXCHG && !(flags & FLAG_ZF))
 		reg_set(e, EMUL_RAX, old, size);
 	e->rflags = flags;
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* CMP and TEST: two sources. */
@@ -170,7 +150,7 @@ static enum emul_status compare(struct emul *e, unsigned int op, u64 src)
 	if (st != EMUL_DONE)
 		return st;
 	alu_op(op, val, src, size, &e->rflags);
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* A register as destination, memory of @from bytes as source. */
@@ -187,7 +167,7 @@ static enum emul_status to_reg(struct emul *e, unsigned int kind, unsigned int f
 	case K_ALU_RM:
 		val = alu_op((e->insn.opcode >> 3) & 7, dst, val, size, &e->rflags);
 		if (((e->insn.opcode >> 3) & 7) == ALU_CMP)
-			return retire(e);
+			return emul_retire(e);
 		break;
 	case K_IMUL:
 		alu_mul(true, e->insn.map ? dst : e->insn.imm, val, size, &hi, &val, &e->rflags);
@@ -195,7 +175,7 @@ static enum emul_status to_reg(struct emul *e, unsigned int kind, unsigned int f
 	case K_BIT_SCAN:	/* zero leaves the destination alone (APM vol. 3, BSF) */
 		e->rflags = (e->rflags & ~(u64)FLAG_ZF) | (val ? 0 : FLAG_ZF);
 		if (!val)
-			return retire(e);
+			return emul_retire(e);
 		val = e->insn.opcode & 1 ? 63 - __builtin_clzll(val) : __builtin_ctzll(val);
 		break;
 	case K_MOVSX:
@@ -209,7 +189,7 @@ static enum emul_status to_reg(struct emul *e, unsigned int kind, unsigned int f
 		break;
 	}
 	reg_set(e, reg, val, size);
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* Group 3: MUL, IMUL, DIV, IDIV. Those of bytes have AX for rDX:rAX. */
@@ -233,7 +213,7 @@ static enum emul_status muldiv(struct emul *e, unsigned int sub)
 		reg_set(e, EMUL_RAX, lo, size);
 		reg_set(e, EMUL_RDX, hi, size);
 	}
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* --- exchanges --- */
@@ -247,13 +227,13 @@ static enum emul_status cmpxchg_wide(struct emul *e)
 	enum emul_status st;
 	bool equal;
 
-	if (((e->insn.modrm >> 3) & 7) != 1)
+	if (modrm_reg(e) != 1)
 		return EMUL_UNHANDLED;
 	st = emul_linear(e, e->insn.seg, e->insn.mem_off, 2 * half, true, &addr);
 	if (st != EMUL_DONE)
 		return st;
 	if (half == 8 && (addr & 15))
-		return emul_set_fault(e, VEC_GP, true, 0, 0);
+		return emul_gp(e);
 	st = e->ops->probe_write(e, addr, 2 * half);
 	if (st == EMUL_DONE)
 		st = e->ops->read(e, addr, old_bytes, 2 * half);
@@ -279,15 +259,12 @@ static enum emul_status cmpxchg_wide(struct emul *e)
 		reg_set(e, EMUL_RAX, old[0], half);
 		reg_set(e, EMUL_RDX, old[1], half);
 	}
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* --- bits --- */
 
-/*
- * @which: 0 BT, 1 BTS, 2 BTR, 3 BTC. A register operand reaches beyond the word: bit n is in the
- * byte n / 8.
- */
+/* @which: 0 BT, 1 BTS, 2 BTR, 3 BTC. By a register, bit n is in the byte n / 8. */
 static enum emul_status bit_op(struct emul *e, unsigned int which, s64 bit, bool reaches)
 {
 	unsigned int size = e->insn.op_size, bits = 8 * size;
@@ -312,7 +289,7 @@ static enum emul_status bit_op(struct emul *e, unsigned int which, s64 bit, bool
 	if (st != EMUL_DONE)
 		return st;
 	e->rflags = (e->rflags & ~(u64)FLAG_CF) | (old & mask ? FLAG_CF : 0);
-	return retire(e);
+	return emul_retire(e);
 }
 
 static enum emul_status bit_by_reg(struct emul *e)
@@ -330,7 +307,7 @@ static enum emul_status store(struct emul *e, u64 val, unsigned int size)
 {
 	enum emul_status st = mem_write(e, val & size_mask(size), size);
 
-	return st == EMUL_DONE ? retire(e) : st;
+	return st == EMUL_DONE ? emul_retire(e) : st;
 }
 
 /* --- stack --- */
@@ -351,12 +328,9 @@ static unsigned int push_size(const struct emul *e)
 static enum emul_status push(struct emul *e, u64 val)
 {
 	unsigned int size = push_size(e), width = stack_size(e);
-	u64 rsp = (e->regs[EMUL_RSP] - size) & size_mask(width), addr;
-	enum emul_status st;
+	u64 rsp = (e->regs[EMUL_RSP] - size) & size_mask(width);
+	enum emul_status st = emul_write(e, EMUL_SS, rsp, &val, size);
 
-	st = emul_linear(e, EMUL_SS, rsp, size, true, &addr);
-	if (st == EMUL_DONE)
-		st = e->ops->write(e, addr, &val, size);
 	if (st == EMUL_DONE)
 		reg_set(e, EMUL_RSP, rsp, width);
 	return st;
@@ -364,13 +338,8 @@ static enum emul_status push(struct emul *e, u64 val)
 
 static enum emul_status pop_from(struct emul *e, unsigned int reg, u64 *val)
 {
-	enum emul_status st;
-	u64 addr;
-
 	*val = 0;
-	st = emul_linear(e, EMUL_SS, e->regs[reg] & size_mask(stack_size(e)), push_size(e), false,
-			 &addr);
-	return st == EMUL_DONE ? e->ops->read(e, addr, val, push_size(e)) : st;
+	return emul_read(e, EMUL_SS, e->regs[reg] & size_mask(stack_size(e)), val, push_size(e));
 }
 
 static enum emul_status jump_near(struct emul *e, u64 target)
@@ -402,7 +371,7 @@ static enum emul_status pop(struct emul *e)
 	u64 off = e->insn.mem_off, val;
 	enum emul_status st;
 
-	if ((e->insn.modrm >> 3) & 7)
+	if (modrm_reg(e))
 		return EMUL_UNHANDLED;
 	st = pop_from(e, EMUL_RSP, &val);
 	if (st != EMUL_DONE)
@@ -415,7 +384,7 @@ static enum emul_status pop(struct emul *e)
 	if (st != EMUL_DONE)
 		return st;
 	reg_set(e, EMUL_RSP, (e->regs[EMUL_RSP] + size) & size_mask(width), width);
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* The new stack pointer must be writable, though nothing is written there (APM vol. 3, ENTER). */
@@ -437,7 +406,7 @@ static enum emul_status enter(struct emul *e)
 		return st;
 	reg_set(e, EMUL_RBP, rbp, size);
 	reg_set(e, EMUL_RSP, rsp, width);
-	return retire(e);
+	return emul_retire(e);
 }
 
 static enum emul_status stack_op(struct emul *e, unsigned int kind)
@@ -450,7 +419,7 @@ static enum emul_status stack_op(struct emul *e, unsigned int kind)
 	switch (kind) {
 	case K_PUSH:
 		st = push(e, e->insn.opcode < 0x58 ? e->regs[low] : e->insn.imm);
-		return st == EMUL_DONE ? retire(e) : st;
+		return st == EMUL_DONE ? emul_retire(e) : st;
 	case K_CALL:
 		return call_near(e, e->rip + e->insn.len + e->insn.imm);
 	case K_ENTER:
@@ -466,47 +435,48 @@ static enum emul_status stack_op(struct emul *e, unsigned int kind)
 	if (kind == K_RET)
 		return EMUL_DONE;
 	reg_set(e, kind == K_LEAVE ? EMUL_RBP : low, val, size);
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* --- SSE, MMX --- */
 
+#define SSE_STORE	BIT(7)
+#define SSE_ALIGNED	BIT(6)
+#define SSE_SIZE	0x1f
 
-struct sse_move {
-	u8 size;	/* 0: none of these */
-	bool store, aligned;
-};
-
-/* The last of F2 and F3, else 66, else nothing, is part of the opcode (APM vol. 4, 1.2.1). */
-static struct sse_move sse_move(const struct emul_insn *in)
+/*
+ * A move's size, 0: none, and how. The last of F2 and F3, else 66, else nothing, is part of the
+ * opcode (APM vol. 4, 1.2.1).
+ */
+static unsigned int sse_move(const struct emul_insn *in)
 {
 	unsigned int dword = in->rex & 8 ? 8 : 4;
 
-	switch (in->rep << 8 | (in->rep ? 0 : in->prefix66) << 8 | in->opcode) {
+	switch ((in->rep ? in->rep : in->prefix66) << 8 | in->opcode) {
 	case 0x010: case 0x110:				/* MOVUPS, MOVUPD */
 	case 0xf36f: case 0xf2f0:			/* MOVDQU, LDDQU */
-		return (struct sse_move){ 16, false, false };
+		return 16;
 	case 0x011: case 0x111: case 0xf37f:
-		return (struct sse_move){ 16, true, false };
+		return 16 | SSE_STORE;
 	case 0x028: case 0x128: case 0x16f:		/* MOVAPS, MOVAPD, MOVDQA */
-		return (struct sse_move){ 16, false, true };
+		return 16 | SSE_ALIGNED;
 	case 0x029: case 0x129: case 0x17f:
 	case 0x02b: case 0x12b: case 0x1e7:		/* MOVNTPS, MOVNTPD, MOVNTDQ */
-		return (struct sse_move){ 16, true, true };
+		return 16 | SSE_STORE | SSE_ALIGNED;
 	case 0xf310:					/* MOVSS */
-		return (struct sse_move){ 4, false, false };
+		return 4;
 	case 0xf311:
-		return (struct sse_move){ 4, true, false };
+		return 4 | SSE_STORE;
 	case 0xf210: case 0xf37e: case 0x06f:		/* MOVSD, MOVQ */
-		return (struct sse_move){ 8, false, false };
+		return 8;
 	case 0xf211: case 0x1d6: case 0x07f: case 0x0e7:	/* and MOVNTQ */
-		return (struct sse_move){ 8, true, false };
+		return 8 | SSE_STORE;
 	case 0x16e: case 0x06e:				/* MOVD */
-		return (struct sse_move){ dword, false, false };
+		return dword;
 	case 0x17e: case 0x07e:
-		return (struct sse_move){ dword, true, false };
+		return dword | SSE_STORE;
 	default:
-		return (struct sse_move){};
+		return 0;
 	}
 }
 
@@ -534,30 +504,30 @@ static void enter_mmx(u8 *fx)
 
 static enum emul_status sse(struct emul *e)
 {
-	struct sse_move m = sse_move(&e->insn);
+	unsigned int move = sse_move(&e->insn), size = move & SSE_SIZE, top;
+	bool writes = move & SSE_STORE;
 	bool mmx = !e->insn.rep && !e->insn.prefix66 && e->insn.opcode >= 0x6e;
 	u8 *reg, buf[16] = {};
-	unsigned int top;
 	enum emul_status st;
 	u64 addr;
 
-	if (!m.size || !e->fx)
+	if (!size || !e->fx)
 		return EMUL_UNHANDLED;
 	if ((e->cr0 & CR0_EM) || (!mmx && !(e->cr4 & CR4_OSFXSR)))
-		return emul_set_fault(e, VEC_UD, false, 0, 0);
+		return emul_ud(e);
 	if (e->cr0 & CR0_TS)
 		return emul_set_fault(e, VEC_NM, false, 0, 0);
 	if (mmx && (e->fx[FX_FSW] & 0x80))	/* an x87 exception is pending */
 		return emul_set_fault(e, VEC_MF, false, 0, 0);
-	st = emul_linear(e, e->insn.seg, e->insn.mem_off, m.size, m.store, &addr);
+	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size, writes, &addr);
 	if (st != EMUL_DONE)
 		return st;
-	if (m.aligned && (addr & 15))
-		return emul_set_fault(e, VEC_GP, true, 0, 0);
+	if ((move & SSE_ALIGNED) && (addr & 15))
+		return emul_gp(e);
 	top = (e->fx[FX_FSW + 1] >> 3) & 7;
 	reg = mmx ? e->fx + FX_ST + 16 * ((reg_number(e) - top) & 7) :
 		e->fx + FX_XMM + 16 * reg_number(e);
-	st = m.store ? e->ops->write(e, addr, reg, m.size) : e->ops->read(e, addr, buf, m.size);
+	st = writes ? e->ops->write(e, addr, reg, size) : e->ops->read(e, addr, buf, size);
 	if (st != EMUL_DONE)
 		return st;
 	if (mmx) {	/* as x87 sees it, what was loaded has an exponent of all ones */
@@ -565,21 +535,12 @@ static enum emul_status sse(struct emul *e)
 		reg = e->fx + FX_ST + 16 * (reg_number(e) & 7);
 		memset(buf + 8, 0xff, 2);
 	}
-	if (!m.store)	/* a load clears what it does not fill */
+	if (!writes)	/* a load clears what it does not fill */
 		memcpy(reg, buf, sizeof(buf));
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* --- groups --- */
-
-static enum emul_status group3(struct emul *e)
-{
-	unsigned int sub = (e->insn.modrm >> 3) & 7;
-
-	if (sub < 2)
-		return compare(e, ALU_AND, e->insn.imm);
-	return sub < 4 ? modify(e) : muldiv(e, sub);
-}
 
 /* --- segments and tables --- */
 
@@ -597,22 +558,20 @@ static enum emul_status load_segment(struct emul *e, unsigned int seg)
 	e->segs[seg] = s;
 	e->system = true;
 	e->shadow = seg == EMUL_SS;
-	return retire(e);
+	return emul_retire(e);
 }
 
 /* AMD's processors have no m16:64 and take REX.W for m16:32; it is taken as Intel's here. */
 static enum emul_status jump_far(struct emul *e)
 {
 	unsigned int size = e->insn.op_size;
-	u64 addr, offset = 0;
+	u64 offset = 0;
 	enum emul_status st;
 	struct emul_seg cs;
 	u8 ptr[10];
 	u16 sel;
 
-	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size + 2, false, &addr);
-	if (st == EMUL_DONE)
-		st = e->ops->read(e, addr, ptr, size + 2);
+	st = emul_read(e, e->insn.seg, e->insn.mem_off, ptr, size + 2);
 	if (st != EMUL_DONE)
 		return st;
 	memcpy(&offset, ptr, size);
@@ -634,15 +593,15 @@ static enum emul_status group6(struct emul *e, unsigned int sub)
 	if (sub != 2 && sub != 3)
 		return EMUL_UNHANDLED;
 	if (e->mode == EMUL_REAL || e->mode == EMUL_V86)
-		return emul_set_fault(e, VEC_UD, false, 0, 0);
+		return emul_ud(e);
 	if (e->cpl)
-		return emul_set_fault(e, VEC_GP, true, 0, 0);
+		return emul_gp(e);
 	return load_segment(e, sub == 3 ? EMUL_TR : EMUL_LDTR);
 }
 
 static enum emul_status group45(struct emul *e)
 {
-	unsigned int sub = (e->insn.modrm >> 3) & 7, size = push_size(e);
+	unsigned int sub = modrm_reg(e), size = push_size(e);
 	enum emul_status st = EMUL_DONE;
 	u64 val;
 
@@ -663,20 +622,13 @@ static enum emul_status group45(struct emul *e)
 	if (sub == 4)
 		return jump_near(e, val);
 	st = push(e, val);
-	return st == EMUL_DONE ? retire(e) : st;
-}
-
-static enum emul_status group8(struct emul *e)
-{
-	unsigned int sub = (e->insn.modrm >> 3) & 7;
-
-	return sub < 4 ? EMUL_UNHANDLED : bit_op(e, sub & 3, e->insn.imm & 0x3f, false);
+	return st == EMUL_DONE ? emul_retire(e) : st;
 }
 
 enum emul_status emul_run(struct emul *e)
 {
 	const struct emul_op *op = e->insn.op;
-	unsigned int size = e->insn.op_size, sub = (e->insn.modrm >> 3) & 7;
+	unsigned int size = e->insn.op_size, sub = modrm_reg(e);
 
 	if (op->kind >= K_MOVS && op->kind <= K_OUTS)
 		return emul_string(e, op->kind);
@@ -705,11 +657,11 @@ enum emul_status emul_run(struct emul *e)
 		return modify(e);
 	case K_MOV_FROM_SREG:
 		if (sub >= EMUL_NR_SEGS)
-			return emul_set_fault(e, VEC_UD, false, 0, 0);
+			return emul_ud(e);
 		return store(e, e->segs[sub].sel, 2);
 	case K_MOV_TO_SREG:
 		if (sub >= EMUL_NR_SEGS || sub == EMUL_CS)
-			return emul_set_fault(e, VEC_UD, false, 0, 0);
+			return emul_ud(e);
 		return load_segment(e, sub);
 	case K_GROUP6:
 		return group6(e, sub);
@@ -717,7 +669,7 @@ enum emul_status emul_run(struct emul *e)
 		if (sub != 4)	/* SMSW */
 			return EMUL_UNHANDLED;
 		if (e->cpl && (e->cr4 & CR4_UMIP))
-			return emul_set_fault(e, VEC_GP, true, 0, 0);
+			return emul_gp(e);
 		return store(e, e->cr0, 2);
 	case K_MOFFS_STORE:
 		return store(e, e->regs[EMUL_RAX], size);
@@ -737,7 +689,9 @@ enum emul_status emul_run(struct emul *e)
 	case K_CMOV:
 		return to_reg(e, op->kind, size);
 	case K_GROUP3:
-		return group3(e);
+		if (sub < 2)
+			return compare(e, ALU_AND, e->insn.imm);
+		return sub < 4 ? modify(e) : muldiv(e, sub);
 	case K_GROUP45:
 		return group45(e);
 	case K_POP:
@@ -745,7 +699,7 @@ enum emul_status emul_run(struct emul *e)
 	case K_BT:
 		return bit_by_reg(e);
 	case K_GROUP8:
-		return group8(e);
+		return sub < 4 ? EMUL_UNHANDLED : bit_op(e, sub & 3, e->insn.imm & 0x3f, false);
 	case K_GROUP9:
 		return cmpxchg_wide(e);
 	case K_SETCC:

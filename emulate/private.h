@@ -65,10 +65,30 @@ static inline u64 size_mask(unsigned int size)
 	return size == 8 ? ~0ull : (1ull << (8 * size)) - 1;
 }
 
+/* A register after a write of @size bytes: 4 clear the upper half, fewer leave the rest. */
+static inline u64 merge(u64 old, u64 val, unsigned int size)
+{
+	if (size == 4)
+		return (u32)val;
+	return (old & ~size_mask(size)) | (val & size_mask(size));
+}
+
+/* The ModRM.reg that is part of the opcode in groups. */
+static inline unsigned int modrm_reg(const struct emul *e)
+{
+	return (e->insn.modrm >> 3) & 7;
+}
+
 /* address.c */
 enum emul_status emul_linear(struct emul *e, unsigned int seg, u64 offset, unsigned int len,
 			     bool write, u64 *addr);
-
+enum emul_status emul_read(struct emul *e, unsigned int seg, u64 offset, void *buf,
+			   unsigned int len);
+enum emul_status emul_write(struct emul *e, unsigned int seg, u64 offset, const void *buf,
+			    unsigned int len);
+enum emul_status emul_gp(struct emul *e);
+enum emul_status emul_ud(struct emul *e);
+enum emul_status emul_retire(struct emul *e);
 enum emul_status emul_selector(struct emul *e, unsigned int seg, u16 sel, struct emul_seg *s);
 enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, u64 target);
 
@@ -76,8 +96,7 @@ enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, u6
 u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags);
 u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags);
 u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u64 *rflags);
-u64 alu_inc(u64 dst, unsigned int size, u64 *rflags);
-u64 alu_dec(u64 dst, unsigned int size, u64 *rflags);
+u64 alu_step(unsigned int op, u64 dst, unsigned int size, u64 *rflags);
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags);
 bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size);
 bool alu_condition(unsigned int cc, u64 rflags);

@@ -18,52 +18,21 @@ static u64 address_reg(const struct emul *e, unsigned int reg)
 	return e->regs[reg] & size_mask(e->insn.addr_size);
 }
 
-/*
- * Adds to rSI, rDI or rCX in the address size: 16-bit ones keep the upper part, 32-bit ones clear
- * it.
- */
+/* Adds to rSI, rDI or rCX in the address size. */
 static void advance(struct emul *e, unsigned int reg, s64 by)
 {
-	u64 val = e->regs[reg] + by;
-
-	switch (e->insn.addr_size) {
-	case 2:
-		e->regs[reg] = (e->regs[reg] & ~0xffffull) | (u16)val;
-		break;
-	case 4:
-		e->regs[reg] = (u32)val;
-		break;
-	default:
-		e->regs[reg] = val;
-	}
+	e->regs[reg] = merge(e->regs[reg], e->regs[reg] + by, e->insn.addr_size);
 }
 
 static enum emul_status read_element(struct emul *e, unsigned int seg, unsigned int reg, u64 *val)
 {
-	unsigned int size = e->insn.op_size;
-	enum emul_status st;
-	u64 addr;
-
 	*val = 0;
-	st = emul_linear(e, seg, address_reg(e, reg), size, false, &addr);
-	return st == EMUL_DONE ? e->ops->read(e, addr, val, size) : st;
+	return emul_read(e, seg, address_reg(e, reg), val, e->insn.op_size);
 }
 
 static enum emul_status write_element(struct emul *e, u64 val)
 {
-	unsigned int size = e->insn.op_size;
-	enum emul_status st;
-	u64 addr;
-
-	st = emul_linear(e, EMUL_ES, address_reg(e, EMUL_RDI), size, true, &addr);
-	return st == EMUL_DONE ? e->ops->write(e, addr, &val, size) : st;
-}
-
-static u64 merge(u64 old, u64 val, unsigned int size)
-{
-	if (size == 4)
-		return (u32)val;
-	return (old & ~size_mask(size)) | (val & size_mask(size));
+	return emul_write(e, EMUL_ES, address_reg(e, EMUL_RDI), &val, e->insn.op_size);
 }
 
 /* How many elements may go in one port access: within the buffer, one page, and the count. */
@@ -86,56 +55,36 @@ static enum emul_status port_allowed(struct emul *e, u16 port, unsigned int size
 	return e->ops->pio_allowed(e, port, size);
 }
 
-static enum emul_status ins(struct emul *e, unsigned int *count)
+/* INS, or OUTS where @out, of *count elements at once; that may be lowered. */
+static enum emul_status port_string(struct emul *e, bool out, unsigned int *count)
 {
-	unsigned int size = min(e->insn.op_size, 4);
+	unsigned int size = min(e->insn.op_size, 4), seg = out ? e->insn.seg : EMUL_ES;
+	u64 off = address_reg(e, out ? EMUL_RSI : EMUL_RDI), addr, first;
 	u16 port = e->regs[EMUL_RDX];
-	u64 off = address_reg(e, EMUL_RDI), addr, first;
 	enum emul_status st;
 	u8 buf[PORT_BUFFER];
 
-	st = emul_linear(e, EMUL_ES, off, size, true, &first);
+	st = emul_linear(e, seg, off, size, !out, &first);
 	if (st != EMUL_DONE)
 		return st;
 	*count = port_count(e, first, size);
-	/* All of it must be writable before the device gives anything away. */
-	while (*count > 1 && emul_linear(e, EMUL_ES, off, *count * size, true, &addr) != EMUL_DONE)
+	while (*count > 1 && emul_linear(e, seg, off, *count * size, !out, &addr) != EMUL_DONE)
 		*count /= 2;
 	st = port_allowed(e, port, size);
-	if (st == EMUL_DONE)
-		st = e->ops->probe_write(e, first, *count * size);
+	if (st != EMUL_DONE)
+		return st;
+	if (out) {
+		st = e->ops->read(e, first, buf, *count * size);
+		return st == EMUL_DONE ? e->ops->pio_out(e, port, size, buf, count) : st;
+	}
+	/* All of it must be writable before the device gives anything away. */
+	st = e->ops->probe_write(e, first, *count * size);
 	if (st == EMUL_DONE)
 		st = e->ops->pio_in(e, port, size, buf, count);
-	if (st == EMUL_DONE)
-		st = e->ops->write(e, first, buf, *count * size);
-	return st;
+	return st == EMUL_DONE ? e->ops->write(e, first, buf, *count * size) : st;
 }
 
-static enum emul_status outs(struct emul *e, unsigned int *count)
-{
-	unsigned int size = min(e->insn.op_size, 4);
-	u16 port = e->regs[EMUL_RDX];
-	u64 off = address_reg(e, EMUL_RSI), addr, first;
-	enum emul_status st;
-	u8 buf[PORT_BUFFER];
-
-	st = emul_linear(e, e->insn.seg, off, size, false, &first);
-	if (st != EMUL_DONE)
-		return st;
-	*count = port_count(e, first, size);
-	while (*count > 1 &&
-	       emul_linear(e, e->insn.seg, off, *count * size, false, &addr) != EMUL_DONE)
-		*count /= 2;
-	st = port_allowed(e, port, size);
-	if (st == EMUL_DONE)
-		st = e->ops->read(e, first, buf, *count * size);
-	return st == EMUL_DONE ? e->ops->pio_out(e, port, size, buf, count) : st;
-}
-
-/*
- * One iteration (for ports: as many as go at once); *count says how many, *si and *di whether the
- * pointers move.
- */
+/* One iteration, for ports *count at once; *si and *di: do the pointers move? */
 static enum emul_status iterate(struct emul *e, unsigned int kind, unsigned int *count, bool *si,
 				bool *di)
 {
@@ -169,10 +118,8 @@ static enum emul_status iterate(struct emul *e, unsigned int kind, unsigned int 
 		if (st == EMUL_DONE)
 			alu_op(ALU_CMP, e->regs[EMUL_RAX], b, size, &e->rflags);
 		return st;
-	case K_INS:
-		return ins(e, count);
 	default:
-		return outs(e, count);
+		return port_string(e, kind == K_OUTS, count);
 	}
 }
 
@@ -215,8 +162,5 @@ enum emul_status emul_string(struct emul *e, unsigned int kind)
 	}
 	return EMUL_DONE;
 over:
-	e->rip += in->len;
-	if (e->mode != EMUL_LONG64)
-		e->rip = (u32)e->rip;
-	return EMUL_DONE;
+	return emul_retire(e);
 }
