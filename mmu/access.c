@@ -32,7 +32,6 @@ static unsigned int mem_span(struct memory *mem, u64 gpa, unsigned int len, bool
  * @len: number of bytes
  *
  * Does not sleep under pagefault_disable().
- *
  * Return: 0, or -EFAULT where not all of it is readable memory; @buf is then undefined.
  */
 int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len)
@@ -49,17 +48,7 @@ int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len)
 	return 0;
 }
 
-/**
- * mem_write() - copies to guest memory
- * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
- * @gpa: guest-physical address
- * @buf: where from
- * @len: number of bytes
- *
- * Does not sleep under pagefault_disable().
- *
- * Return: 0, or -EFAULT where not all of it is writable memory; some may then have been written.
- */
+/** mem_write() - copies to guest memory and marks it dirty, as mem_read(); it may end half-way */
 int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len)
 {
 	struct memslot *slot;
@@ -104,21 +93,9 @@ int mem_write_atomic(struct memory *mem, u64 gpa, const void *buf, unsigned int 
 	return rc;
 }
 
-/* 0 done, 1 differs, -EFAULT. The kernel's accessor has a local label, hence a function a size. */
-#define DEFINE_USER_CMPXCHG(type)							\
-static int user_cmpxchg_##type(type __user *p, u64 *old, u64 new)			\
-{											\
-	type expected = *old;								\
-	int rc = __try_cmpxchg_user(p, &expected, (type)new, fault);			\
-											\
-	if (rc == 1)									\
-		*old = expected;							\
-	return rc;									\
-}
-DEFINE_USER_CMPXCHG(u8)
-DEFINE_USER_CMPXCHG(u16)
-DEFINE_USER_CMPXCHG(u32)
-DEFINE_USER_CMPXCHG(u64)
+/* The kernel's accessor defines the label that it is given. */
+#define USER_CMPXCHG(type)	\
+	__try_cmpxchg_user((type __user *)p, (type *)old, (type)new, fault_##type)
 
 /**
  * mem_cmpxchg() - compares and exchanges in guest memory, atomically towards vCPUs and the owner
@@ -128,6 +105,7 @@ DEFINE_USER_CMPXCHG(u64)
  * @new: value to store
  * @len: 1, 2, 4 or 8
  *
+ * Does not sleep under pagefault_disable().
  * Return: 0 if stored, 1 if the memory differs, -EFAULT where it is not writable memory or @gpa or
  * @len is out of order.
  */
@@ -141,16 +119,16 @@ int mem_cmpxchg(struct memory *mem, u64 gpa, u64 *old, u64 new, unsigned int len
 		return -EFAULT;
 	switch (len) {
 	case 1:
-		rc = user_cmpxchg_u8(p, old, new);
+		rc = USER_CMPXCHG(u8);
 		break;
 	case 2:
-		rc = user_cmpxchg_u16(p, old, new);
+		rc = USER_CMPXCHG(u16);
 		break;
 	case 4:
-		rc = user_cmpxchg_u32(p, old, new);
+		rc = USER_CMPXCHG(u32);
 		break;
 	case 8:
-		rc = user_cmpxchg_u64(p, old, new);
+		rc = USER_CMPXCHG(u64);
 		break;
 	default:
 		return -EFAULT;
