@@ -15,9 +15,8 @@
 #define CHUNK_LONGS	(PAGE_SIZE / sizeof(long))
 
 /*
- * Clears the pages of @mask in the log, which are a report to userspace or an answer to one, and
- * takes their write permission:
- * @n words from word @first. Bits set meanwhile stay. True if a flush is due.
+ * Clears the pages of @mask, @n words from word @first, in the log and takes their write
+ * permission. Bits set meanwhile stay. True if a flush is due.
  */
 static bool clear_chunk(struct memory *mem, struct memslot *slot, unsigned long first,
 			unsigned long n, const unsigned long *mask)
@@ -41,61 +40,54 @@ static bool clear_chunk(struct memory *mem, struct memslot *slot, unsigned long 
 	return flush;
 }
 
-static void flush_log(struct memory *mem)
-{
-	spin_lock(&mem->npt_lock);
-	mem->ops->flush(mem);
-	spin_unlock(&mem->npt_lock);
-}
-
 /*
- * The log to userspace, and what was told so is cleared, unless KVM_CLEAR_DIRTY_LOG is to do that.
+ * One pass over @pages pages of the log, from @first on, a multiple of 64. Get: the log to
+ * userspace, and what was told so is cleared, unless KVM_CLEAR_DIRTY_LOG is to do that. Clear: what
+ * userspace names.
  */
-static int get_log(struct memory *mem, struct memslot *slot, unsigned long __user *to,
-		   unsigned long *buf)
+static int pass_log(struct memory *mem, struct memslot *slot, u64 first, u64 pages, bool clear,
+		    unsigned long __user *user, unsigned long *buf)
 {
-	unsigned long i, first, n, words = BITS_TO_LONGS(slot->npages);
+	unsigned long i, done, n, words = BITS_TO_LONGS(pages), left;
 	bool flush = false;
 	int rc = 0;
 
-	/* Where userspace can't be written, nothing is taken out of the log. */
-	if (clear_user(to, words * sizeof(long)))
-		return -EFAULT;
-	for (first = 0; first < words && !rc; first += n) {
-		n = min(words - first, CHUNK_LONGS);
-		for (i = 0; i < n; i++)
-			buf[i] = READ_ONCE(slot->dirty[first + i]);
-		if (copy_to_user(to + first, buf, n * sizeof(long)))
-			rc = -EFAULT;
-		else if (!mem->log_flags)
-			flush |= clear_chunk(mem, slot, first, n, buf);
-	}
-	if (flush)
-		flush_log(mem);
-	return rc;
-}
-
-/* What userspace names is cleared: @npages pages from @first_page, a multiple of 64. */
-static int clear_log(struct memory *mem, struct memslot *slot, u64 first_page, u64 npages,
-		     const unsigned long __user *from, unsigned long *buf)
-{
-	unsigned long done, n, words = BITS_TO_LONGS(npages);
-	bool flush = false;
-	int rc = 0;
-
-	if (first_page > slot->npages || npages > slot->npages - first_page ||
-	    (npages % BITS_PER_LONG && npages < slot->npages - first_page))
-		return -EINVAL;
+	first /= BITS_PER_LONG;
 	for (done = 0; done < words && !rc; done += n) {
 		n = min(words - done, CHUNK_LONGS);
-		if (copy_from_user(buf, from + done, n * sizeof(long)))
+		if (clear) {
+			left = copy_from_user(buf, user + done, n * sizeof(long));
+		} else {
+			for (i = 0; i < n; i++)
+				buf[i] = READ_ONCE(slot->dirty[first + done + i]);
+			left = copy_to_user(user + done, buf, n * sizeof(long));
+		}
+		if (left)
 			rc = -EFAULT;
-		else
-			flush |= clear_chunk(mem, slot, first_page / BITS_PER_LONG + done, n, buf);
+		else if (clear || !mem->log_flags)
+			flush |= clear_chunk(mem, slot, first + done, n, buf);
 	}
-	if (flush)
-		flush_log(mem);
+	if (flush) {
+		spin_lock(&mem->npt_lock);
+		mem->ops->flush(mem);
+		spin_unlock(&mem->npt_lock);
+	}
 	return rc;
+}
+
+static int dirty_log(struct memory *mem, struct memslot *slot, unsigned long __user *bitmap,
+		     const struct kvm_clear_dirty_log *clear, unsigned long *buf)
+{
+	u64 first = clear ? clear->first_page : 0;
+	u64 pages = clear ? clear->num_pages : slot->npages;
+
+	if (first > slot->npages || pages > slot->npages - first ||
+	    (pages % BITS_PER_LONG && pages < slot->npages - first))
+		return -EINVAL;
+	/* Where userspace can't be written, nothing is taken out of the log. */
+	if (!clear && clear_user(bitmap, BITS_TO_LONGS(pages) * sizeof(long)))
+		return -EFAULT;
+	return pass_log(mem, slot, first, pages, clear, bitmap, buf);
 }
 
 /**
@@ -123,9 +115,7 @@ int mem_dirty_log(struct memory *mem, u32 slot_id, void __user *bitmap,
 	mutex_lock(&mem->slots_lock);
 	slot = xa_load(&mem->slot_ids, slot_id);
 	if (slot && slot->dirty)
-		rc = clear ? clear_log(mem, slot, clear->first_page, clear->num_pages, bitmap,
-				       buf) :
-			     get_log(mem, slot, bitmap, buf);
+		rc = dirty_log(mem, slot, bitmap, clear, buf);
 	mutex_unlock(&mem->slots_lock);
 	kfree(buf);
 	return rc;
