@@ -86,14 +86,9 @@ struct memory {
 	struct mmu_notifier notifier;
 };
 
-/* memory_init(): current->mm becomes the owner. Returns 0 or -ENOMEM/-EINTR. */
 int memory_init(struct memory *mem, const struct memory_ops *ops);
 void memory_destroy(struct memory *mem);
-
-/* KVM_SET_USER_MEMORY_REGION with the errno of api.rst. Sleeps; takes slots_lock. */
 int mem_set_region(struct memory *mem, const struct kvm_userspace_memory_region *r);
-
-/* KVM_GET_DIRTY_LOG of one slot, or with @clear KVM_CLEAR_DIRTY_LOG. Sleeps; takes slots_lock. */
 int mem_dirty_log(struct memory *mem, u32 slot_id, void __user *bitmap,
 		  const struct kvm_clear_dirty_log *clear);
 
@@ -107,15 +102,7 @@ static inline struct memslots *mem_slots(struct memory *mem)
 				      lockdep_is_held(&mem->slots_lock));
 }
 
-/**
- * mem_slot() - the slot that covers a guest frame
- * @mem: guest memory; the caller holds srcu_read_lock(&mem->srcu)
- * @gfn: guest frame number
- *
- * Tries the last slot found before it searches.
- *
- * Return: the slot, or NULL where none covers @gfn.
- */
+/** mem_slot() - the slot that covers a guest frame, or NULL; under the SRCU read lock */
 static inline struct memslot *mem_slot(struct memory *mem, u64 gfn)
 {
 	const struct memslots *slots = mem_slots(mem);
@@ -152,6 +139,12 @@ static inline void mem_mark_dirty(const struct memslot *slot, u64 gfn)
 		set_bit(mem_slot_index(slot, gfn), slot->dirty);
 }
 
+/* #NPF error code, EXITINFO1 (APM vol. 2, 15.25.6) */
+#define NPF_WRITE		BIT_ULL(1)
+#define NPF_RSVD		BIT_ULL(3)
+#define NPF_FETCH		BIT_ULL(4)
+#define NPF_FINAL		BIT_ULL(32)	/* not on a guest page table */
+
 enum npt_result {
 	NPT_OK,			/* mapped (or spurious): re-enter the guest */
 	NPT_MMIO,		/* no slot, or a write to a read-only slot: emulate */
@@ -161,31 +154,15 @@ enum npt_result {
 	NPT_EXEC_MMIO,		/* instruction fetch from where there is no memory */
 };
 
-/*
- * Handles #NPF at gpa with EXITINFO1 @error (APM vol. 2, 15.25.6). Caller holds the SRCU read lock
- * and does not count as being in the guest for ops->flush(). npt_fault() may sleep;
- * npt_fault_fast() never sleeps nor waits, whatever the state of interrupts: it maps only from host
- * entries that are present and permit the access, else NPT_RETRY.
- */
 enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error);
 enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error);
 int mem_prefault(struct memory *mem, u64 gpa);
-
 int mem_limit_tables(struct memory *mem, u64 tables);
 
-/*
- * Copies to and from guest-physical memory, in the context of mem->mm with the SRCU read lock held.
- * 0, or -EFAULT where a page has no (writable) slot or host mapping. The *_atomic forms never sleep
- * (pagefault_disable()): -EFAULT also where a host page is absent. Writes mark the page dirty.
- */
 int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len);
 int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len);
 int mem_read_atomic(struct memory *mem, u64 gpa, void *buf, unsigned int len);
 int mem_write_atomic(struct memory *mem, u64 gpa, const void *buf, unsigned int len);
-/*
- * Aligned 1/2/4/8-byte compare-exchange: 0 done, 1 memory differs (*old updated), -EFAULT. Does not
- * sleep under pagefault_disable().
- */
 int mem_cmpxchg(struct memory *mem, u64 gpa, u64 *old, u64 new, unsigned int len);
 
 /* Guest page walk, GVA -> GPA (APM vol. 2, chapter 5), by software. */
@@ -206,17 +183,8 @@ struct walk_fault {
 	u32 error_code;		/* #PF error code */
 };
 
-/*
- * Returns 0 and *gpa; -EFAULT with @fault filled (guest #PF); -ENXIO where a guest page table lies
- * outside memory (also with @fault filled); -EAGAIN for WALK_ATOMIC. Caller holds the SRCU read
- * lock, in the context of mem->mm.
- */
 int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 *gpa,
 	       struct walk_fault *fault);
 bool mem_fetch(struct memory *mem, u64 cr3, u64 gva, u64 bytes[2]);
-
-/* Module-wide set-up; nothing to do at present. */
-int mmu_module_init(void);
-void mmu_module_exit(void);
 
 #endif

@@ -10,10 +10,7 @@
 /* The return type of the young callbacks differs between kernels. */
 #define young_t typeof(((struct mmu_notifier_ops *)NULL)->clear_young(NULL, NULL, 0, 0))
 
-static struct memory *to_memory(struct mmu_notifier *mn)
-{
-	return container_of(mn, struct memory, notifier);
-}
+#define to_memory(mn)	container_of(mn, struct memory, notifier)
 
 /* The part of a slot that lies in the host range [start, end), as frames [*gfn, *gfn_end). */
 static bool slot_overlap(const struct memslot *slot, unsigned long start, unsigned long end,

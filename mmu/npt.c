@@ -24,11 +24,6 @@
 #include <linux/sched/signal.h>
 #include "mmu/npt.h"
 
-/* #NPF error code, EXITINFO1 (APM vol. 2, 15.25.6) */
-#define NPF_WRITE	BIT_ULL(1)
-#define NPF_RSVD	BIT_ULL(3)
-#define NPF_FETCH	BIT_ULL(4)
-
 #define NPT_TABLE_BITS	(NPT_P | NPT_RW | NPT_US | NPT_A)
 #define NPT_AROUND	64		/* pages of a fault-around window, aligned; a power of 2 */
 #define NPT_SPARES_LOW	3		/* a fault needs at most levels - 1 = 4 new tables */
@@ -125,14 +120,6 @@ static void npt_free_tree(struct memory *mem, u64 *table, int level, bool may_sl
 	atomic_dec(&mem->nr_tables);
 }
 
-/**
- * npt_free() - frees the tables that npt_zap() has unlinked
- * @mem: guest memory
- * @free: the list
- * @may_sleep: the caller may sleep
- *
- * After memory_ops.flush(), and outside npt_lock: a large VM has very many.
- */
 void npt_free(struct memory *mem, struct list_head *free, bool may_sleep)
 {
 	struct page *page, *next;
@@ -209,13 +196,7 @@ static void npt_keep_limit(struct memory *mem)
 	npt_free(mem, &free, true);
 }
 
-/**
- * mem_limit_tables() - KVM_SET_NR_MMU_PAGES: bounds the memory that the nested table takes. Sleeps.
- * @mem: guest memory
- * @tables: pages, at least MEM_MIN_TABLES
- *
- * Return: 0, -EINVAL.
- */
+/** mem_limit_tables() - KVM_SET_NR_MMU_PAGES: -EINVAL below MEM_MIN_TABLES. Sleeps. */
 int mem_limit_tables(struct memory *mem, u64 tables)
 {
 	if (tables < MEM_MIN_TABLES)
@@ -561,18 +542,13 @@ static int host_fault(struct mm_struct *mm, unsigned long hva, bool write)
 	return 0;
 }
 
-static enum npt_result npt_no_memory(u64 error)
-{
-	return error & NPF_FETCH ? NPT_EXEC_MMIO : NPT_MMIO;
-}
-
 /* Faults that need no look at the page tables; NPT_RETRY for all others. */
 static enum npt_result npt_fault_early(struct memory *mem, u64 gfn, u64 error)
 {
 	struct memslot *slot = mem_slot(mem, gfn);
 
 	if (!slot)
-		return npt_no_memory(error);
+		return error & NPF_FETCH ? NPT_EXEC_MMIO : NPT_MMIO;
 	if ((error & NPF_WRITE) && (slot->flags & KVM_MEM_READONLY))
 		return NPT_MMIO;
 	/* Our entries have no reserved bits set: the table is corrupt, or the CPU disagrees. */
@@ -582,13 +558,12 @@ static enum npt_result npt_fault_early(struct memory *mem, u64 gfn, u64 error)
 }
 
 /**
- * npt_fault_fast() - handles a nested page fault without sleeping
+ * npt_fault_fast() - npt_fault() that never sleeps, whatever the state of interrupts
  * @mem: guest memory; the caller holds its SRCU read lock
  * @gpa: faulting guest-physical address (EXITINFO2)
  * @error: error code (EXITINFO1)
  *
- * Does not wait for npt_lock either: its holder may be waiting for this CPU to leave the guest.
- *
+ * Nor does it wait for npt_lock: its holder may be waiting for this CPU to leave the guest.
  * Return: a verdict, or NPT_RETRY: call npt_fault().
  */
 enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error)
@@ -607,14 +582,12 @@ enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error)
 
 /**
  * npt_fault() - handles a nested page fault
- * @mem: guest memory; the caller holds its SRCU read lock
+ * @mem: guest memory; the caller holds its SRCU read lock, outside of a stay
  * @gpa: faulting guest-physical address (EXITINFO2)
  * @error: error code (EXITINFO1)
  *
  * A fault on the walk of the guest's own page tables counts as a write (APM vol. 2, 15.25.6), so
  * page tables in a read-only slot give NPT_MMIO.
- *
- * Return: what to do next.
  */
 enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error)
 {

@@ -33,8 +33,8 @@ int npt_init(struct memory *mem);
 void npt_destroy(struct memory *mem);
 
 /*
- * Removes all translations of [gfn, end); whole tables go to @free, for npt_free() after the flush.
- * True if anything was removed, that is, if a flush is due. Caller holds npt_lock.
+ * Removes all translations of [gfn, end); whole tables go to @free, for npt_free() after the flush
+ * and outside npt_lock, as a large VM has very many. True if a flush is due. Caller holds npt_lock.
  */
 bool npt_zap(struct memory *mem, u64 gfn, u64 end, struct list_head *free);
 void npt_free(struct memory *mem, struct list_head *free, bool may_sleep);

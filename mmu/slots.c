@@ -14,16 +14,7 @@
 #include <asm/processor.h>
 #include "mmu/npt.h"
 
-/**
- * mem_slot_search() - the slot that covers a guest frame, by binary search
- * @mem: guest memory
- * @slots: its slots
- * @gfn: guest frame number
- *
- * The part of mem_slot() that is not inline.
- *
- * Return: the slot, or NULL where none covers @gfn.
- */
+/* The part of mem_slot() that is not inline. Unlike slots_find(), it ends as soon as it can. */
 struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots, u64 gfn)
 {
 	unsigned int lo = 0, hi = slots->nr;
@@ -87,12 +78,9 @@ static int region_check(const struct memory *mem, const struct kvm_userspace_mem
 	if (r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
 		return -EINVAL;
 	/* The upper half is the address space, of which there is one. */
-	if (r->slot >= MEM_NR_SLOTS)
+	if (r->slot >= MEM_NR_SLOTS || r->memory_size >> PAGE_SHIFT > MEM_MAX_PAGES)
 		return -EINVAL;
-	if (!PAGE_ALIGNED(r->guest_phys_addr) || !PAGE_ALIGNED(r->memory_size) ||
-	    !PAGE_ALIGNED(r->userspace_addr))
-		return -EINVAL;
-	if (r->memory_size >> PAGE_SHIFT > MEM_MAX_PAGES)
+	if (!PAGE_ALIGNED(r->guest_phys_addr | r->memory_size | r->userspace_addr))
 		return -EINVAL;
 	if (r->guest_phys_addr > limit || r->memory_size > limit - r->guest_phys_addr)
 		return -EINVAL;
@@ -212,7 +200,7 @@ static int region_compare(const struct memslot *old, const struct kvm_userspace_
 	return old->flags == r->flags && old->base_gfn == r->guest_phys_addr >> PAGE_SHIFT;
 }
 
-static int mem_set_region_locked(struct memory *mem, const struct kvm_userspace_memory_region *r)
+static int set_region(struct memory *mem, const struct kvm_userspace_memory_region *r)
 {
 	struct memslots *cur = mem_slots(mem), *slots;
 	struct memslot *old = xa_load(&mem->slot_ids, r->slot), *new = NULL;
@@ -268,7 +256,7 @@ int mem_set_region(struct memory *mem, const struct kvm_userspace_memory_region 
 	if (rc)
 		return rc;
 	mutex_lock(&mem->slots_lock);
-	rc = mem_set_region_locked(mem, r);
+	rc = set_region(mem, r);
 	mutex_unlock(&mem->slots_lock);
 	return rc;
 }
@@ -314,12 +302,7 @@ free_slots:
 	return rc;
 }
 
-/**
- * memory_destroy() - undoes memory_init()
- * @mem: guest memory that no vCPU uses any more
- *
- * From any process; the owner may have exited.
- */
+/** memory_destroy() - when no vCPU uses it; from any process, as the owner may have exited */
 void memory_destroy(struct memory *mem)
 {
 	struct memslots *slots;
@@ -335,13 +318,4 @@ void memory_destroy(struct memory *mem)
 	RCU_INIT_POINTER(mem->slots, NULL);
 	cleanup_srcu_struct(&mem->srcu);
 	mutex_destroy(&mem->slots_lock);
-}
-
-int mmu_module_init(void)
-{
-	return 0;
-}
-
-void mmu_module_exit(void)
-{
 }

@@ -262,10 +262,7 @@ static bool has_reserved(const struct walk *k, int level, u64 pte)
 	if (!k->lma && (pte & GENMASK_ULL(62, 52)))
 		return true;
 	if (!k->lma && level == 3)
-		/*
-		 * Bit 5 too is reserved, but QEMU sets it as if a PDPE had an Accessed bit:
-		 * errata.rst.
-		 */
+		/* Bit 5 too is reserved, but QEMU sets it (Documentation/errata.rst). */
 		return pte & (PT_NX | GENMASK_ULL(8, 6) | GENMASK_ULL(2, 1));
 	if (is_leaf(k, level, pte))
 		return level > 1 && (pte & (size - 1) & GENMASK_ULL(51, 13));

@@ -21,26 +21,16 @@ static struct miscdevice device = {
 
 static int __init svm_init(void)
 {
-	int r;
+	int r = svm_module_init();
 
-	r = mmu_module_init();
 	if (r)
 		return r;
-	r = svm_module_init();
-	if (r)
-		goto err_mmu;
 	/* Last: from here on userspace can call in. */
 	r = misc_register(&device);
 	if (r) {
 		pr_err("cannot register /dev/svm (%d)\n", r);
-		goto err_svm;
+		svm_module_exit();
 	}
-	return 0;
-
-err_svm:
-	svm_module_exit();
-err_mmu:
-	mmu_module_exit();
 	return r;
 }
 
@@ -49,7 +39,6 @@ static void __exit svm_exit(void)
 	/* Each open fd holds a reference on the module: no VM is left. */
 	misc_deregister(&device);
 	svm_module_exit();
-	mmu_module_exit();
 }
 
 module_init(svm_init);
