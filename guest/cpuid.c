@@ -42,24 +42,33 @@ struct cpuid_list {
 	unsigned int nr, max;
 };
 
-static struct kvm_cpuid_entry2 *add(struct cpuid_list *l, u32 function, u32 index, u32 flags)
+#define ALL	(~0u)
+
+/* Adds the host's leaf, as far as the masks let it through. */
+static struct kvm_cpuid_entry2 *add(struct cpuid_list *l, u32 function, u32 index,
+				    u32 eax, u32 ebx, u32 ecx, u32 edx)
 {
 	/* written, never read: the count tells userspace */
 	static struct kvm_cpuid_entry2 overflow;
 	struct kvm_cpuid_entry2 *e = l->nr < l->max ? &l->e[l->nr] : &overflow;
+	bool indexed = function == 7 || function == 0xd || function == 0x8000001d;
 
 	l->nr++;
 	memset(e, 0, sizeof(*e));
 	e->function = function;
 	e->index = index;
-	e->flags = flags;
+	e->flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
 	cpuid_count(function, index, &e->eax, &e->ebx, &e->ecx, &e->edx);
+	e->eax &= eax;
+	e->ebx &= ebx;
+	e->ecx &= ecx;
+	e->edx &= edx;
 	return e;
 }
 
 static void add_xsave(struct cpuid_list *l)
 {
-	struct kvm_cpuid_entry2 *e = add(l, 0xd, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+	struct kvm_cpuid_entry2 *e = add(l, 0xd, 0, 0, 0, 0, 0);
 	unsigned int i;
 
 	e->eax = svm_caps.xcr0;
@@ -68,43 +77,26 @@ static void add_xsave(struct cpuid_list *l)
 	e->edx = svm_caps.xcr0 >> 32;
 	if (!svm_caps.xcr0)
 		return;
-	e = add(l, 0xd, 1, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
-	e->eax &= FD_1_EAX;
-	e->ebx = 0;
-	e->ecx = 0;
-	e->edx = 0;
-	for (i = 2; i < 63; i++) {
-		if (!(svm_caps.xcr0 & BIT_ULL(i)))
-			continue;
-		e = add(l, 0xd, i, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
-		e->ecx = 0;
-		e->edx = 0;
-	}
+	add(l, 0xd, 1, FD_1_EAX, 0, 0, 0);
+	for (i = 2; i < 63; i++)
+		if (svm_caps.xcr0 & BIT_ULL(i))
+			add(l, 0xd, i, ALL, ALL, 0, 0);
 }
 
 static void add_basic(struct cpuid_list *l)
 {
-	struct kvm_cpuid_entry2 *e = add(l, 0, 0, 0);
+	struct kvm_cpuid_entry2 *e = add(l, 0, 0, ALL, ALL, ALL, ALL);
 	u32 max = min(e->eax, 0xdu);
 
 	e->eax = max;
-	e = add(l, 1, 0, 0);
-	e->edx &= F1_EDX;
-	e->ecx = (e->ecx & F1_ECX) | F1_ECX_ALWAYS;
-	e->ebx &= 0x0000ff00;		/* the rest is a vCPU's own */
+	e = add(l, 1, 0, ALL, 0xff00, F1_ECX, F1_EDX);	/* the rest of EBX is a vCPU's own */
+	e->ecx |= F1_ECX_ALWAYS;
 	if (max >= 7) {
-		e = add(l, 7, 0, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+		e = add(l, 7, 0, ALL, F7_EBX, F7_ECX, F7_EDX);
 		e->eax = min(e->eax, 1u);
-		e->ebx = (e->ebx & F7_EBX) | F7_EBX_ALWAYS;
-		e->ecx &= F7_ECX;
-		e->edx &= F7_EDX;
-		if (e->eax) {
-			e = add(l, 7, 1, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
-			e->eax &= F7_1_EAX;
-			e->ebx = 0;
-			e->ecx = 0;
-			e->edx = 0;
-		}
+		e->ebx |= F7_EBX_ALWAYS;
+		if (e->eax)
+			add(l, 7, 1, F7_1_EAX, 0, 0, 0);
 	}
 	if (max >= 0xd)
 		add_xsave(l);
@@ -112,69 +104,44 @@ static void add_basic(struct cpuid_list *l)
 
 static void add_paravirt(struct cpuid_list *l)
 {
-	struct kvm_cpuid_entry2 *e = add(l, KVM_CPUID_SIGNATURE, 0, 0);
+	struct kvm_cpuid_entry2 *e = add(l, KVM_CPUID_SIGNATURE, 0, 0, 0, 0, 0);
 
 	e->eax = KVM_CPUID_FEATURES;
 	memcpy(&e->ebx, "KVMK", 4);
 	memcpy(&e->ecx, "VMKV", 4);
 	memcpy(&e->edx, "M\0\0\0", 4);
-	e = add(l, KVM_CPUID_FEATURES, 0, 0);
+	e = add(l, KVM_CPUID_FEATURES, 0, 0, 0, 0, 0);
 	e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
 		 BIT(KVM_FEATURE_NOP_IO_DELAY) | pv_supported();
 	if (!check_tsc_unstable())
 		e->eax |= BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
-	e->ebx = 0;
-	e->ecx = 0;
-	e->edx = 0;
 }
 
+/* All up to 0x8000000a are there: svm_module_init() insists. */
 static void add_extended(struct cpuid_list *l)
 {
-	struct kvm_cpuid_entry2 *e = add(l, 0x80000000, 0, 0);
+	struct kvm_cpuid_entry2 *e = add(l, 0x80000000, 0, ALL, ALL, ALL, ALL);
 	u32 max = min(e->eax, 0x80000021u), i;
 
 	e->eax = max;
-	for (i = 0x80000001; i <= min(max, 0x80000008u); i++) {
-		e = add(l, i, 0, 0);
-		switch (i) {
-		case 0x80000001:
-			e->edx &= FE1_EDX;
-			e->ecx &= FE1_ECX;
-			break;
-		case 0x80000007:
-			e->eax = 0;
-			e->ebx = 0;
-			e->ecx = 0;
-			e->edx &= check_tsc_unstable() ? 0 : FE7_EDX;
-			break;
-		case 0x80000008:
-			e->eax = (e->eax & 0xff00) | svm_caps.phys_bits;
-			e->ebx &= FE8_EBX;
-			e->ecx = 0;
-			e->edx = 0;
-			break;
-		}
-	}
+	add(l, 0x80000001, 0, ALL, ALL, FE1_ECX, FE1_EDX);
+	for (i = 0x80000002; i <= 0x80000006; i++)
+		add(l, i, 0, ALL, ALL, ALL, ALL);
+	add(l, 0x80000007, 0, 0, 0, 0, check_tsc_unstable() ? 0 : FE7_EDX);
+	e = add(l, 0x80000008, 0, 0xff00, FE8_EBX, 0, 0);
+	e->eax |= svm_caps.phys_bits;
 	for (i = 0x80000019; i <= min(max, 0x8000001au); i++)
-		add(l, i, 0, 0);
+		add(l, i, 0, ALL, ALL, ALL, ALL);
 	if (max >= 0x8000001e && boot_cpu_has(X86_FEATURE_TOPOEXT)) {
 		for (i = 0; i < 8; i++) {
-			e = add(l, 0x8000001d, i, KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+			e = add(l, 0x8000001d, i, ALL, ALL, ALL, ALL);
 			if (!(e->eax & 0x1f))
 				break;
 		}
-		e = add(l, 0x8000001e, 0, 0);
-		e->eax = 0;		/* a vCPU's own */
-		e->ebx = 0;
-		e->ecx = 0;
+		add(l, 0x8000001e, 0, 0, 0, 0, ALL);	/* the others are a vCPU's own */
 	}
-	if (max >= 0x80000021) {
-		e = add(l, 0x80000021, 0, 0);
-		e->eax &= FE21_EAX;
-		e->ebx = 0;
-		e->ecx = 0;
-		e->edx = 0;
-	}
+	if (max >= 0x80000021)
+		add(l, 0x80000021, 0, FE21_EAX, 0, 0, 0);
 }
 
 /**
@@ -209,22 +176,11 @@ int guest_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
 
 /* --- a vCPU's CPUID --- */
 
-static u32 word(const struct vcpu *v, u32 function, u32 index, char reg)
+static const struct kvm_cpuid_entry2 *leaf(const struct vcpu *v, u32 function, u32 index)
 {
-	const struct kvm_cpuid_entry2 *e = cpuid_find(v, function, index);
+	static const struct kvm_cpuid_entry2 none;
 
-	if (!e)
-		return 0;
-	switch (reg) {
-	case 'a':
-		return e->eax;
-	case 'b':
-		return e->ebx;
-	case 'c':
-		return e->ecx;
-	default:
-		return e->edx;
-	}
+	return cpuid_find(v, function, index) ?: &none;
 }
 
 static void feature(struct vcpu *v, u32 word, unsigned int bit, u32 gf)
@@ -233,16 +189,12 @@ static void feature(struct vcpu *v, u32 word, unsigned int bit, u32 gf)
 		v->features |= gf;
 }
 
-/*
- * CR4 bits that exist and need no feature, and those that come with one. Before KVM_SET_CPUID2:
- * all that the host has.
- */
+/* CR4 bits that need no feature, and those that come with one: the host's until KVM_SET_CPUID2. */
 static u64 cr4_allowed(struct vcpu *v)
 {
 	u32 any = v->cpuid ? 0 : ~0u;
-	u32 c1 = any | word(v, 1, 0, 'c');
-	u32 b7 = any | word(v, 7, 0, 'b');
-	u32 c7 = any | word(v, 7, 0, 'c');
+	u32 c1 = any | leaf(v, 1, 0)->ecx;
+	u32 b7 = any | leaf(v, 7, 0)->ebx, c7 = any | leaf(v, 7, 0)->ecx;
 	u64 cr4 = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
 		  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 
@@ -264,20 +216,19 @@ static u64 cr4_allowed(struct vcpu *v)
 /** cpuid_update() - digest the guest's CPUID into what the rest of svm/ asks for. */
 void cpuid_update(struct vcpu *v)
 {
-	u32 c1 = word(v, 1, 0, 'c'), b7 = word(v, 7, 0, 'b'), c7 = word(v, 7, 0, 'c');
-	u32 de = word(v, 0x80000001, 0, 'd');
-	u32 b8 = word(v, 0x80000008, 0, 'b');
-	u64 xcr0 = word(v, 0xd, 0, 'a') | (u64)word(v, 0xd, 0, 'd') << 32;
-	u8 bits = word(v, 0x80000008, 0, 'a');
+	u32 c1 = leaf(v, 1, 0)->ecx, b7 = leaf(v, 7, 0)->ebx, c7 = leaf(v, 7, 0)->ecx;
+	u32 de = leaf(v, 0x80000001, 0)->edx, b8 = leaf(v, 0x80000008, 0)->ebx;
+	u64 xcr0 = leaf(v, 0xd, 0)->eax | (u64)leaf(v, 0xd, 0)->edx << 32;
+	u8 bits = leaf(v, 0x80000008, 0)->eax;
 
-	v->pv_features = v->pv_enforce ? word(v, KVM_CPUID_FEATURES, 0, 'a') : ~0u;
+	v->pv_features = v->pv_enforce ? leaf(v, KVM_CPUID_FEATURES, 0)->eax : ~0u;
 	v->features = 0;
 	feature(v, c1, 21, GF_X2APIC);
 	feature(v, c1, 24, GF_TSC_DEADLINE);
 	feature(v, c1, 26, GF_XSAVE);
 	feature(v, b7, 1, GF_TSC_ADJUST);
 	feature(v, c7, 22, GF_RDPID);
-	feature(v, word(v, 7, 0, 'd'), 29, GF_ARCH_CAP);
+	feature(v, leaf(v, 7, 0)->edx, 29, GF_ARCH_CAP);
 	feature(v, de, 11, GF_SCE);
 	feature(v, de, 20, GF_NX);
 	feature(v, de, 25, GF_FFXSR);
@@ -294,33 +245,24 @@ void cpuid_update(struct vcpu *v)
 	v->maxphyaddr = bits >= 32 && bits <= 52 ? bits : 36;
 	v->cr4_reserved = ~cr4_allowed(v);
 	v->xcr0_allowed = v->features & GF_XSAVE ? xcr0 & svm_caps.xcr0 : 0;
-	v->xcr0_allowed |= XSTATE_X87;
+	v->xcr0_allowed |= XFEATURE_MASK_FP;
 }
 
-/* Bytes of the standard format for the components in xcr0. */
-static u32 xsave_size(struct vcpu *v, u64 xcr0)
+/* Bytes of the components in XCR0, in the standard format or the compacted one. */
+static u32 xsave_size(struct vcpu *v, bool compact)
 {
-	u32 size = 576;
-	unsigned int i;
-
-	for (i = 2; i < 63; i++)
-		if (xcr0 & BIT_ULL(i))
-			size = max(size, word(v, 0xd, i, 'b') + word(v, 0xd, i, 'a'));
-	return size;
-}
-
-/* ... and of the compacted one. */
-static u32 xsave_compact_size(struct vcpu *v, u64 xcr0)
-{
+	const struct kvm_cpuid_entry2 *e;
 	u32 size = 576;
 	unsigned int i;
 
 	for (i = 2; i < 63; i++) {
-		if (!(xcr0 & BIT_ULL(i)))
+		if (!(v->xcr0 & BIT_ULL(i)))
 			continue;
-		if (word(v, 0xd, i, 'c') & BIT(1))
-			size = ALIGN(size, 64);
-		size += word(v, 0xd, i, 'a');
+		e = leaf(v, 0xd, i);
+		if (!compact)
+			size = max(size, e->ebx + e->eax);
+		else
+			size = (e->ecx & BIT(1) ? ALIGN(size, 64) : size) + e->eax;
 	}
 	return size;
 }
@@ -334,10 +276,9 @@ void guest_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e)
 			e->ecx |= BIT(27);
 		if (!(guest_apic_base(v) & MSR_IA32_APICBASE_ENABLE))
 			e->edx &= ~BIT(9);
-	} else if (e->function == 0xd && e->index == 0) {
-		e->ebx = xsave_size(v, v->xcr0);
-	} else if (e->function == 0xd && e->index == 1 && (e->eax & (BIT(1) | BIT(3)))) {
-		e->ebx = xsave_compact_size(v, v->xcr0);
+	} else if (e->function == 0xd &&
+		   (e->index == 0 || (e->index == 1 && (e->eax & (BIT(1) | BIT(3)))))) {
+		e->ebx = xsave_size(v, e->index);
 	}
 }
 
@@ -383,12 +324,7 @@ int guest_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nen
 	return 0;
 }
 
-/**
- * guest_enforce_pv() - KVM_CAP_ENFORCE_PV_FEATURE_CPUID: may the guest use only what its CPUID
- * offers?
- * @v: the vCPU
- * @on: only those of its CPUID
- */
+/** guest_enforce_pv() - KVM_CAP_ENFORCE_PV_FEATURE_CPUID: is the guest held to its CPUID? */
 void guest_enforce_pv(struct vcpu *v, bool on)
 {
 	v->pv_enforce = on;
