@@ -15,15 +15,10 @@
 #include "guest/guest.h"
 #include "svm/cpu.h"
 
-static u64 host_tsc(void)
-{
-	return rdtsc_ordered();
-}
-
 /** guest_tsc() - what RDTSC gives the guest now. */
 u64 guest_tsc(struct vcpu *v)
 {
-	return host_tsc() + v->tsc_offset;
+	return rdtsc_ordered() + v->tsc_offset;
 }
 
 /** tsc_set_offset() - guest TSC = host TSC + offset; also for the APIC's TSC-deadline timer. */
@@ -38,24 +33,17 @@ void tsc_set_offset(struct vcpu *v, u64 offset)
 		vcpu_request(v, REQ_CLOCK);
 }
 
-/** guest_set_tsc_offset() - KVM_VCPU_TSC_OFFSET. */
-void guest_set_tsc_offset(struct vcpu *v, u64 offset)
-{
-	tsc_set_offset(v, offset);
-}
-
 /**
  * tsc_write() - write the guest's TSC.
  * @v: the vCPU
  * @data: guest TSC ticks
  * @host: from userspace. A VMM restores its vCPUs one after the other; values that belong together
- * (within a second of where the last one would be by now, or both zero) must give one common offset,
- * or the TSCs would be out of step.
+ * (within a second of where the last one would be by now) must give one common offset.
  */
 int tsc_write(struct vcpu *v, u64 data, bool host)
 {
 	struct vm *vm = v->vm;
-	u64 now = host_tsc(), offset = data - now;
+	u64 now = rdtsc_ordered(), offset = data - now;
 	unsigned long flags;
 
 	if (!host) {
@@ -80,24 +68,8 @@ int tsc_write(struct vcpu *v, u64 data, bool host)
 	return 0;
 }
 
-/** guest_get_tsc_khz() - KVM_GET_TSC_KHZ. */
-u32 guest_get_tsc_khz(struct vcpu *v)
-{
-	return v->tsc_khz;
-}
-
-/** guest_has_tsc_control() - can guests have another TSC frequency than the host? */
-bool guest_has_tsc_control(void)
-{
-	return false;
-}
-
-/**
- * guest_set_tsc_khz() - KVM_SET_TSC_KHZ. -EINVAL where it would need scaling (250 ppm are tolerated).
- * @v: the vCPU
- * @khz: kilohertz
- */
-int guest_set_tsc_khz(struct vcpu *v, u32 khz)
+/** guest_check_tsc_khz() - without scaling: 0 (the host's) or what a crystal's 250 ppm explain. */
+int guest_check_tsc_khz(u32 khz)
 {
 	u32 tolerance = tsc_khz / 4000;
 
@@ -117,7 +89,7 @@ static u64 cycles_to_ns(u64 cycles)
 void clock_init(struct vm *vm)
 {
 	raw_spin_lock_init(&vm->clock_lock);
-	vm->clock_ref_tsc = host_tsc();
+	vm->clock_ref_tsc = rdtsc_ordered();
 	vm->clock_ref_ns = 0;
 }
 
@@ -134,7 +106,7 @@ static void clock_rebase(struct vcpu *v)
 	u64 now;
 
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	now = host_tsc();
+	now = rdtsc_ordered();
 	if (vm->clock_ref_tsc + v->tsc_offset <= now + v->tsc_offset) {
 		raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 		return;
@@ -164,7 +136,7 @@ void guest_get_clock(struct vm *vm, struct kvm_clock_data *c)
 
 	memset(c, 0, sizeof(*c));
 	clock_reference(vm, &ref_tsc, &ref_ns);
-	now = host_tsc();
+	now = rdtsc_ordered();
 	c->clock = ref_ns + cycles_to_ns(now - ref_tsc);
 	c->host_tsc = now;
 	c->realtime = ktime_get_real_ns();
@@ -190,7 +162,7 @@ int guest_set_clock(struct vm *vm, const struct kvm_clock_data *c)
 			clock += now - c->realtime;
 	}
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	vm->clock_ref_tsc = host_tsc();
+	vm->clock_ref_tsc = rdtsc_ordered();
 	vm->clock_ref_ns = clock;
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	vm_for_each_vcpu(i, v, vm)
@@ -211,93 +183,74 @@ static void clock_scale(u32 khz, u32 *mul, s8 *shift)
 	*mul = div64_u64((u64)NSEC_PER_SEC << 32, base);
 }
 
-/**
- * clock_update() - write the vCPU's time page. Outer loop, SRCU not held.
- * @v: the vCPU
- *
- * The version is odd while the rest changes, so that another vCPU that looks waits.
+/*
+ * Writes what begins with a version, as time pages do. That is odd while the rest changes, so that
+ * another vCPU that looks waits. False where there is no memory for it.
  */
+static bool write_versioned(struct vcpu *v, u64 gpa, void *page, unsigned int len)
+{
+	struct memory *mem = &v->vm->mem;
+	u32 *version = page;
+
+	if (mem_read(mem, gpa, version, sizeof(*version)))
+		return false;
+	*version = (*version | 1) + 2;
+	if (mem_write(mem, gpa, version, sizeof(*version)))
+		return false;
+	smp_wmb(); /* odd version before the contents */
+	mem_write(mem, gpa, page, len);
+	smp_wmb(); /* contents before the even version */
+	++*version;
+	mem_write(mem, gpa, version, sizeof(*version));
+	return true;
+}
+
+/** clock_update() - write the vCPU's time page. Outer loop, SRCU not held. */
 void clock_update(struct vcpu *v)
 {
 	struct pvclock_vcpu_time_info t = {};
-	u64 gpa = v->kvmclock_msr & ~1ull, ref_tsc, ref_ns;
-	struct memory *mem = &v->vm->mem;
-	u32 version;
+	u64 ref_tsc;
 	int idx;
 
 	if (!(v->kvmclock_msr & 1))
 		return;
 	clock_rebase(v);
-	clock_reference(v->vm, &ref_tsc, &ref_ns);
-	idx = srcu_read_lock(&mem->srcu);
-	if (mem_read(mem, gpa, &version, sizeof(version)))
-		goto out;
-	version = (version | 1) + 2;
-	if (mem_write(mem, gpa, &version, sizeof(version)))
-		goto out;
-	smp_wmb(); /* odd version before the contents */
-	t.version = version;
+	clock_reference(v->vm, &ref_tsc, &t.system_time);
 	t.tsc_timestamp = ref_tsc + v->tsc_offset;
-	t.system_time = ref_ns;
 	clock_scale(tsc_khz, &t.tsc_to_system_mul, &t.tsc_shift);
 	if (!check_tsc_unstable())
 		t.flags |= PVCLOCK_TSC_STABLE_BIT;
-	if (v->kvmclock_paused) {
+	if (v->kvmclock_paused)
 		t.flags |= PVCLOCK_GUEST_STOPPED;
+	idx = srcu_read_lock(&v->vm->mem.srcu);
+	if (write_versioned(v, v->kvmclock_msr & ~1ull, &t, sizeof(t)))
 		v->kvmclock_paused = false;
-	}
-	mem_write(mem, gpa, &t, sizeof(t));
-	smp_wmb(); /* contents before the even version */
-	version++;
-	mem_write(mem, gpa, &version, sizeof(version));
-out:
-	srcu_read_unlock(&mem->srcu, idx);
+	srcu_read_unlock(&v->vm->mem.srcu, idx);
 }
 
 /* The wall-clock time at which kvmclock was zero. */
 static void write_wall_clock(struct vcpu *v, u64 gpa)
 {
-	struct memory *mem = &v->vm->mem;
 	struct pvclock_wall_clock w = {};
 	struct kvm_clock_data now;
-	u64 boot;
-	u32 version, rem;
+	u32 rem;
+	int idx;
 
 	guest_get_clock(v->vm, &now);
-	boot = now.realtime - now.clock;
-	if (mem_read(mem, gpa, &version, sizeof(version)))
-		return;
-	version = (version | 1) + 2;
-	if (mem_write(mem, gpa, &version, sizeof(version)))
-		return;
-	w.version = version;
-	w.sec = div_u64_rem(boot, NSEC_PER_SEC, &rem);
+	w.sec = div_u64_rem(now.realtime - now.clock, NSEC_PER_SEC, &rem);
 	w.nsec = rem;
-	mem_write(mem, gpa, &w, sizeof(w));
-	version++;
-	mem_write(mem, gpa, &version, sizeof(version));
+	idx = srcu_read_lock(&v->vm->mem.srcu);
+	write_versioned(v, gpa, &w, sizeof(w));
+	srcu_read_unlock(&v->vm->mem.srcu, idx);
 }
 
-/**
- * clock_write_msr() - MSR_KVM_WALL_CLOCK* and MSR_KVM_SYSTEM_TIME*. May sleep.
- * @v: the vCPU
- * @index: the MSR
- * @data: its value: GPA and flags
- *
- * Context: SRCU read lock held in the guest's case; from userspace the page is written at the next
- * KVM_RUN.
- */
+/* MSR_KVM_WALL_CLOCK*, written at once, and MSR_KVM_SYSTEM_TIME*, at the next entry. Sleeps. */
 int clock_write_msr(struct vcpu *v, u32 index, u64 data)
 {
 	if (index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW) {
-		int idx;
-
 		v->wall_clock_msr = data;
-		if (!data)
-			return 0;
-		idx = srcu_read_lock(&v->vm->mem.srcu);
-		write_wall_clock(v, data);
-		srcu_read_unlock(&v->vm->mem.srcu, idx);
+		if (data)
+			write_wall_clock(v, data);
 		return 0;
 	}
 	v->kvmclock_msr = data;

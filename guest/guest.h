@@ -26,9 +26,8 @@
 #define GF_SSBD		BIT(11)
 #define GF_STIBP	BIT(12)
 #define GF_TSC_ADJUST	BIT(13)
-#define GF_MTRR		BIT(14)
-#define GF_ARCH_CAP	BIT(15)
-#define GF_RDPID	BIT(16)
+#define GF_ARCH_CAP	BIT(14)
+#define GF_RDPID	BIT(15)
 
 static inline u64 guest_efer(const struct vcpu *v)
 {
@@ -49,7 +48,8 @@ static inline int guest_write(struct vcpu *v, u64 gpa, const void *buf, unsigned
 }
 
 /* --- cpuid.c --- */
-static inline const struct kvm_cpuid_entry2 *cpuid_find(const struct vcpu *v, u32 function, u32 index)
+static inline const struct kvm_cpuid_entry2 *cpuid_find(const struct vcpu *v, u32 function,
+							u32 index)
 {
 	const struct kvm_cpuid_entry2 *e = v->cpuid, *end = e + v->cpuid_nent;
 
@@ -73,6 +73,12 @@ void guest_enforce_pv(struct vcpu *v, bool on);
 /* --- msr.c --- */
 #define MAX_MCE_BANKS	32
 #define MCG_CTL_P	BIT_ULL(8)
+#define MCG_CAP_SUPPORTED (MCG_CTL_P | BIT_ULL(24))	/* and SER_P */
+
+static inline u64 guest_apic_base(const struct vcpu *v)
+{
+	return v->apic ? v->apic->base : v->apic_base;
+}
 
 void msr_reset(struct vcpu *v);
 int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);	/* 0, -EINVAL, -ENOENT */
@@ -81,8 +87,6 @@ int guest_get_feature_msr(u32 index, u64 *data);			/* 0 or -EINVAL */
 const u32 *guest_msr_list(unsigned int *nr);		/* KVM_GET_MSR_INDEX_LIST */
 const u32 *guest_feature_msr_list(unsigned int *nr);
 int guest_setup_mce(struct vcpu *v, u64 mcg_cap);
-u64 guest_mce_cap_supported(void);
-u64 guest_apic_base(struct vcpu *v);
 int guest_set_apic_base(struct vcpu *v, u64 data, bool host);
 
 /* --- clock.c --- */
@@ -92,11 +96,7 @@ int clock_write_msr(struct vcpu *v, u32 index, u64 data);
 u64 guest_tsc(struct vcpu *v);
 int tsc_write(struct vcpu *v, u64 data, bool host);
 void tsc_set_offset(struct vcpu *v, u64 offset);
-void guest_set_tsc_offset(struct vcpu *v, u64 offset);	/* KVM_VCPU_TSC_OFFSET */
-/* 0: the host's. -EINVAL where it would need scaling that is not there */
-int guest_set_tsc_khz(struct vcpu *v, u32 khz);
-u32 guest_get_tsc_khz(struct vcpu *v);
-bool guest_has_tsc_control(void);
+int guest_check_tsc_khz(u32 khz);		/* 0 or -EINVAL */
 int guest_kvmclock_ctrl(struct vcpu *v);
 void guest_get_clock(struct vm *vm, struct kvm_clock_data *c);
 int guest_set_clock(struct vm *vm, const struct kvm_clock_data *c);
@@ -112,8 +112,6 @@ static inline bool pv_has(const struct vcpu *v, unsigned int feature)
 
 u32 pv_supported(void);
 void pv_reset(struct vcpu *v);
-int pv_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);
-int pv_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
 void pv_sched_out(struct vcpu *v);
 void pv_steal_update(struct vcpu *v);
 void pv_steal_look(struct vcpu *v);

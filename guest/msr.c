@@ -3,6 +3,7 @@
  * The values of MSRs: what a guest may read and write, and what userspace may. One that is not known
  * here is #GP; svm/msr.c has the intercept.
  */
+#include <linux/err.h>
 #include <linux/kvm_para.h>
 #include <linux/nospec.h>
 #include <asm/msr-index.h>
@@ -13,7 +14,8 @@
 #define MISC_ENABLE_NO_PMU	(BIT_ULL(11) | BIT_ULL(12))	/* no BTS, no PEBS */
 #define MTRR_CAP		(8 | BIT(8) | BIT(10))	/* 8 variable ranges, fixed ranges, WC */
 #define PAT_RESET		0x0007040600070406ull
-#define MCG_SER_P		BIT_ULL(24)
+#define STEAL_RESERVED		0x3eull	/* bits 5:1: the area is 64 bytes, aligned */
+#define EOI_RESERVED		2ull	/* 4 bytes */
 #define HWCR_WRITABLE		(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8) | BIT_ULL(18) | BIT_ULL(24))
 #define EFER_WRITABLE		(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR)
 
@@ -120,7 +122,7 @@ static bool canonical(u64 addr)
 	return (u64)((s64)(addr << 16) >> 16) == addr;
 }
 
-/** efer_valid() - may the guest have this EFER? Userspace may also set LMA. */
+/* May the guest have this EFER? Userspace may also set LMA. */
 static bool efer_valid(struct vcpu *v, u64 efer, bool host)
 {
 	if (efer & ~(u64)EFER_WRITABLE)
@@ -156,9 +158,11 @@ static int set_efer(struct vcpu *v, u64 efer, bool host)
 
 /* --- MTRRs: kept for the guest's own reading; nested paging takes the memory type from PAT --- */
 
-static u64 *mtrr_fixed_slot(struct vcpu *v, u32 index)
+static u64 *mtrr_slot(struct vcpu *v, u32 index)
 {
 	switch (index) {
+	case 0x200 ... 0x20f:
+		return &v->mtrr_var[array_index_nospec(index - 0x200, 16)];
 	case MSR_MTRRfix64K_00000:
 		return &v->mtrr_fixed[0];
 	case MSR_MTRRfix16K_80000:
@@ -166,88 +170,59 @@ static u64 *mtrr_fixed_slot(struct vcpu *v, u32 index)
 		return &v->mtrr_fixed[1 + index - MSR_MTRRfix16K_80000];
 	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
 		return &v->mtrr_fixed[3 + index - MSR_MTRRfix4K_C0000];
+	case MSR_MTRRdefType:
+		return &v->mtrr_deftype;
 	default:
 		return NULL;
 	}
 }
 
-static int mtrr_set(struct vcpu *v, u32 index, u64 data)
+static bool mtrr_valid(struct vcpu *v, u32 index, u64 data)
 {
-	u64 *fixed = mtrr_fixed_slot(v, index);
 	u64 reserved = ~0ull << v->maxphyaddr;
 	int i;
 
-	if (fixed) {
-		for (i = 0; i < 8; i++)
-			if (!mtrr_type_valid(data >> (8 * i)))
-				return -EINVAL;
-		*fixed = data;
-	} else if (index == MSR_MTRRdefType) {
-		if (data & ~0xcffull || !mtrr_type_valid(data & 0xff))
-			return -EINVAL;
-		v->mtrr_deftype = data;
-	} else {
-		if (data & (reserved | (index & 1 ? 0x7ffull : 0xf00ull)) ||
-		    (!(index & 1) && !mtrr_type_valid(data & 0xff)))
-			return -EINVAL;
-		v->mtrr_var[array_index_nospec(index - 0x200, 16)] = data;
-	}
-	return 0;
-}
-
-static u64 mtrr_get(struct vcpu *v, u32 index)
-{
-	u64 *fixed = mtrr_fixed_slot(v, index);
-
-	if (fixed)
-		return *fixed;
 	if (index == MSR_MTRRdefType)
-		return v->mtrr_deftype;
-	return v->mtrr_var[array_index_nospec(index - 0x200, 16)];
+		return !(data & ~0xcffull) && mtrr_type_valid(data & 0xff);
+	if (index < MSR_MTRRfix64K_00000)
+		return index & 1 ? !(data & (reserved | 0x7ff)) :
+		       !(data & (reserved | 0xf00)) && mtrr_type_valid(data & 0xff);
+	for (i = 0; i < 8; i++)
+		if (!mtrr_type_valid(data >> (8 * i)))
+			return false;
+	return true;
 }
 
 /* --- machine-check banks --- */
 
-static bool mce_bank(struct vcpu *v, u32 index, unsigned int *slot)
+static u64 *mce_slot(struct vcpu *v, u32 index)
 {
-	unsigned int banks = v->mcg_cap & 0xff;
+	u32 slot = index - MSR_IA32_MC0_CTL;
 
-	if (index < MSR_IA32_MC0_CTL || index >= MSR_IA32_MC0_CTL + 4 * banks)
-		return false;
-	*slot = array_index_nospec(index - MSR_IA32_MC0_CTL, 4 * MAX_MCE_BANKS);
-	return true;
+	if (slot >= 4 * (v->mcg_cap & 0xff))
+		return NULL;
+	return &v->mce_banks[array_index_nospec(slot, 4 * MAX_MCE_BANKS)];
 }
 
-static int mce_set(struct vcpu *v, unsigned int slot, u64 data, bool host)
+/* A guest clears a status; it writes others only with HWCR.McStatusWrEn (APM vol. 2, 9.3.2). */
+static bool mce_valid(struct vcpu *v, u32 index, u64 data, bool host)
 {
-	/*
-	 * A guest clears a status; it writes others only with HWCR.McStatusWrEn (APM vol. 2,
-	 * 9.3.2).
-	 */
-	if ((slot & 3) == 0 && data && data != ~0ull && data != (~0ull & ~BIT_ULL(10)))
-		return -EINVAL;
-	if ((slot & 3) == 1 && data && !host && !(v->hwcr & BIT_ULL(18)))
-		return -EINVAL;
-	v->mce_banks[slot] = data;
-	return 0;
+	switch (index & 3) {
+	case 0:
+		return !data || data == ~0ull || data == (~0ull & ~BIT_ULL(10));
+	case 1:
+		return !data || host || (v->hwcr & BIT_ULL(18));
+	default:
+		return true;
+	}
 }
 
-/** guest_mce_cap_supported() - KVM_X86_GET_MCE_CAP_SUPPORTED. */
-u64 guest_mce_cap_supported(void)
-{
-	return MCG_CTL_P | MCG_SER_P;
-}
-
-/**
- * guest_setup_mce() - KVM_X86_SETUP_MCE. -EINVAL for unknown bits or a number of banks not in 1..32.
- * @v: the vCPU
- * @mcg_cap: IA32_MCG_CAP
- */
+/** guest_setup_mce() - KVM_X86_SETUP_MCE. -EINVAL for unknown bits or other than 1..32 banks. */
 int guest_setup_mce(struct vcpu *v, u64 mcg_cap)
 {
 	unsigned int banks = mcg_cap & 0xff, i;
 
-	if (!banks || banks > MAX_MCE_BANKS || mcg_cap & ~(guest_mce_cap_supported() | 0xff))
+	if (!banks || banks > MAX_MCE_BANKS || mcg_cap & ~(MCG_CAP_SUPPORTED | 0xff))
 		return -EINVAL;
 	/* AMD: reserved above MCG_CTL_P, whatever userspace knows */
 	v->mcg_cap = mcg_cap & 0x1ff;
@@ -260,49 +235,68 @@ int guest_setup_mce(struct vcpu *v, u64 mcg_cap)
 
 /* --- read and write --- */
 
-/* Where the VMCB holds the MSRs that VMLOAD and VMSAVE switch. */
-static u64 *vmcb_msr(struct vmcb_save *s, u32 index)
+#define IN_VCPU(msr, field, ...) { msr, offsetof(struct vcpu, field), false, __VA_ARGS__ }
+#define IN_VMCB(msr, field)	{ msr, offsetof(struct vmcb_save, field), true }
+
+/* MSRs that are a value and little more. A guest has them where it has one of @gf and of @pv. */
+static const struct msr_row {
+	u32 index;
+	u16 offset;
+	bool vmcb;
+	u32 gf, pv;		/* GF_*, bits of KVM_FEATURE_*; 0: any guest */
+} rows[] = {
+	IN_VMCB(MSR_IA32_SYSENTER_CS, sysenter_cs),
+	IN_VMCB(MSR_IA32_SYSENTER_ESP, sysenter_esp),
+	IN_VMCB(MSR_IA32_SYSENTER_EIP, sysenter_eip),
+	IN_VMCB(MSR_IA32_CR_PAT, g_pat),
+	IN_VMCB(MSR_STAR, star),
+	IN_VMCB(MSR_LSTAR, lstar),
+	IN_VMCB(MSR_CSTAR, cstar),
+	IN_VMCB(MSR_SYSCALL_MASK, sfmask),
+	IN_VMCB(MSR_FS_BASE, fs.base),
+	IN_VMCB(MSR_GS_BASE, gs.base),
+	IN_VMCB(MSR_KERNEL_GS_BASE, kernel_gs_base),
+	IN_VCPU(MSR_TSC_AUX, tsc_aux, GF_RDTSCP),
+	IN_VCPU(MSR_IA32_TSC_ADJUST, tsc_adjust, GF_TSC_ADJUST),
+	IN_VCPU(MSR_IA32_MISC_ENABLE, misc_enable),
+	IN_VCPU(MSR_PLATFORM_INFO, platform_info),
+	IN_VCPU(MSR_MISC_FEATURES_ENABLES, misc_features),
+	IN_VCPU(MSR_IA32_MCG_CAP, mcg_cap),
+	IN_VCPU(MSR_IA32_MCG_STATUS, mcg_status),
+	IN_VCPU(MSR_IA32_MCG_CTL, mcg_ctl),
+	IN_VCPU(MSR_K7_HWCR, hwcr),
+	IN_VCPU(MSR_AMD64_PATCH_LEVEL, patch_level),
+	IN_VCPU(MSR_AMD64_DE_CFG, de_cfg),
+	IN_VCPU(MSR_IA32_ARCH_CAPABILITIES, arch_capabilities, GF_ARCH_CAP),
+	IN_VCPU(MSR_KVM_WALL_CLOCK, wall_clock_msr, 0, BIT(KVM_FEATURE_CLOCKSOURCE)),
+	IN_VCPU(MSR_KVM_SYSTEM_TIME, kvmclock_msr, 0, BIT(KVM_FEATURE_CLOCKSOURCE)),
+	IN_VCPU(MSR_KVM_WALL_CLOCK_NEW, wall_clock_msr, 0, BIT(KVM_FEATURE_CLOCKSOURCE2)),
+	IN_VCPU(MSR_KVM_SYSTEM_TIME_NEW, kvmclock_msr, 0, BIT(KVM_FEATURE_CLOCKSOURCE2)),
+	IN_VCPU(MSR_KVM_STEAL_TIME, steal_msr, 0, BIT(KVM_FEATURE_STEAL_TIME)),
+	IN_VCPU(MSR_KVM_PV_EOI_EN, pv_eoi_msr, 0, BIT(KVM_FEATURE_PV_EOI)),
+	IN_VCPU(MSR_KVM_POLL_CONTROL, poll_control, 0, BIT(KVM_FEATURE_POLL_CONTROL)),
+};
+
+/* Where such an MSR is. -EINVAL: the guest does not have it, -ENOENT: it is none of these. */
+static u64 *msr_slot(struct vcpu *v, u32 index, bool host)
 {
-	switch (index) {
-	case MSR_STAR:
-		return &s->star;
-	case MSR_LSTAR:
-		return &s->lstar;
-	case MSR_CSTAR:
-		return &s->cstar;
-	case MSR_SYSCALL_MASK:
-		return &s->sfmask;
-	case MSR_FS_BASE:
-		return &s->fs.base;
-	case MSR_GS_BASE:
-		return &s->gs.base;
-	case MSR_KERNEL_GS_BASE:
-		return &s->kernel_gs_base;
-	case MSR_IA32_SYSENTER_CS:
-		return &s->sysenter_cs;
-	case MSR_IA32_SYSENTER_ESP:
-		return &s->sysenter_esp;
-	case MSR_IA32_SYSENTER_EIP:
-		return &s->sysenter_eip;
-	default:
-		return NULL;
+	u64 *slot = mtrr_slot(v, index) ?: mce_slot(v, index);
+	const struct msr_row *r;
+
+	if (slot)
+		return slot;
+	for (r = rows; r < rows + ARRAY_SIZE(rows); r++) {
+		if (r->index != index)
+			continue;
+		if (!host && ((r->gf && !(v->features & r->gf)) ||
+			      (r->pv && !(v->pv_features & r->pv))))
+			return ERR_PTR(-EINVAL);
+		return (r->vmcb ? (void *)&v->vmcb->save : v) + r->offset;
 	}
+	return ERR_PTR(-ENOENT);
 }
 
-static u64 apic_base(struct vcpu *v)
-{
-	if (v->apic)
-		return v->apic->base;
-	return v->apic_base;
-}
-
-/** guest_apic_base() - the APIC_BASE MSR, for kvm_run and KVM_GET_SREGS. */
-u64 guest_apic_base(struct vcpu *v)
-{
-	return apic_base(v);
-}
-
-/** guest_set_apic_base() - its counterpart. 0 or -EINVAL. */
+/** guest_set_apic_base() - the APIC_BASE MSR, of KVM_SET_SREGS where @host. 0 or -EINVAL. */
 int guest_set_apic_base(struct vcpu *v, u64 data, bool host)
 {
 	if ((data & ~0ull << v->maxphyaddr) ||
@@ -318,6 +312,11 @@ int guest_set_apic_base(struct vcpu *v, u64 data, bool host)
 	return 0;
 }
 
+static bool has_spec_ctrl(struct vcpu *v, bool host)
+{
+	return host || (v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD));
+}
+
 /**
  * guest_get_msr() - read a guest MSR.
  * @v: the vCPU
@@ -329,98 +328,38 @@ int guest_set_apic_base(struct vcpu *v, u64 data, bool host)
  */
 int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 {
-	struct vmcb_save *s = &v->vmcb->save;
-	unsigned int slot;
+	const u64 *slot;
 
 	switch (index) {
 	case MSR_IA32_TSC:
 		*data = guest_tsc(v);
-		break;
+		return 0;
 	case MSR_IA32_APICBASE:
-		*data = apic_base(v);
-		break;
+		*data = guest_apic_base(v);
+		return 0;
 	case MSR_EFER:
 		*data = guest_efer(v);
-		break;
-	case MSR_IA32_CR_PAT:
-		*data = s->g_pat;
-		break;
-	case MSR_TSC_AUX:
-		if (!host && !(v->features & GF_RDTSCP))
-			return -EINVAL;
-		*data = v->tsc_aux;
-		break;
-	case MSR_IA32_TSC_ADJUST:
-		if (!host && !(v->features & GF_TSC_ADJUST))
-			return -EINVAL;
-		*data = v->tsc_adjust;
-		break;
+		return 0;
 	case MSR_IA32_TSC_DEADLINE:
-		if (!v->apic) {
-			*data = 0;
-			return host ? 0 : -EINVAL;
-		}
-		return lapic_msr_read(v->apic, index, data);
-	case MSR_IA32_MISC_ENABLE:
-		*data = v->misc_enable;
-		break;
-	case MSR_PLATFORM_INFO:
-		if (!host && READ_ONCE(v->vm->platform_info_hidden))
-			return -EINVAL;
-		*data = v->platform_info;
-		break;
-	case MSR_MISC_FEATURES_ENABLES:
-		*data = v->misc_features;
-		break;
+		if (v->apic)
+			return lapic_msr_read(v->apic, index, data);
+		*data = 0;
+		return host ? 0 : -EINVAL;
 	case MSR_IA32_SPEC_CTRL:
-		if (!host && !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))
+		if (!has_spec_ctrl(v, host))
 			return -EINVAL;
-		*data = svm_caps.v_spec_ctrl ? s->spec_ctrl : v->spec_ctrl;
-		break;
+		*data = svm_caps.v_spec_ctrl ? v->vmcb->save.spec_ctrl : v->spec_ctrl;
+		return 0;
 	case MSR_MTRRcap:
 		*data = MTRR_CAP;
-		break;
-	case 0x200 ... 0x20f:
-	case MSR_MTRRfix64K_00000:
-	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
-	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
-	case MSR_MTRRdefType:
-		*data = mtrr_get(v, index);
-		break;
-	case MSR_IA32_MCG_CAP:
-		*data = v->mcg_cap;
-		break;
-	case MSR_IA32_MCG_STATUS:
-		*data = v->mcg_status;
-		break;
-	case MSR_IA32_MCG_CTL:
-		if (!host && !(v->mcg_cap & MCG_CTL_P))
-			return -EINVAL;
-		*data = v->mcg_ctl;
-		break;
-	case MSR_K7_HWCR:
-		*data = v->hwcr;
-		break;
-	case MSR_AMD64_PATCH_LEVEL:
-		*data = v->patch_level;
-		break;
-	case MSR_AMD64_DE_CFG:
-		*data = v->de_cfg;
-		break;
-	case MSR_IA32_ARCH_CAPABILITIES:
-		if (!host && !(v->features & GF_ARCH_CAP))
-			return -EINVAL;
-		*data = v->arch_capabilities;
-		break;
+		return 0;
 	case MSR_IA32_PERF_CAPABILITIES:
 	case MSR_VM_HSAVE_PA:
-		if (!host)
-			return -EINVAL;
 		*data = 0;
-		break;
+		return host ? 0 : -EINVAL;
 	case MSR_VM_CR:
 		*data = BIT_ULL(3) | BIT_ULL(4);	/* SVM is disabled and locked for guests */
-		break;
+		return 0;
 	/* Every AMD processor has them. These hold and count nothing, as KVM's without a PMU. */
 	case MSR_K7_EVNTSEL0 ... MSR_K7_EVNTSEL3:
 	case MSR_K7_PERFCTR0 ... MSR_K7_PERFCTR3:
@@ -434,35 +373,125 @@ int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 	case MSR_IA32_LASTBRANCHFROMIP:
 	case MSR_IA32_LASTBRANCHTOIP:
 		*data = 0;
+		return 0;
+	case 0x800 ... 0x8ff:
+		return v->apic ? lapic_msr_read(v->apic, index, data) : -EINVAL;
+	case MSR_PLATFORM_INFO:
+		if (!host && READ_ONCE(v->vm->platform_info_hidden))
+			return -EINVAL;
+		break;
+	case MSR_IA32_MCG_CTL:
+		if (!host && !(v->mcg_cap & MCG_CTL_P))
+			return -EINVAL;
+		break;
+	}
+	slot = msr_slot(v, index, host);
+	if (IS_ERR(slot))
+		return PTR_ERR(slot);
+	*data = *slot;
+	return 0;
+}
+
+/* Writes of msr_slot()'s: what each may hold. */
+static int set_slot(struct vcpu *v, u32 index, u64 data, bool host)
+{
+	u64 *slot = msr_slot(v, index, host), have;
+
+	if (IS_ERR(slot))
+		return PTR_ERR(slot);
+	switch (index) {
+	case MSR_SYSCALL_MASK:
+		data = (u32)data;
+		break;
+	case MSR_LSTAR:
+	case MSR_CSTAR:
+	case MSR_FS_BASE:
+	case MSR_GS_BASE:
+	case MSR_KERNEL_GS_BASE:
+	case MSR_IA32_SYSENTER_ESP:
+	case MSR_IA32_SYSENTER_EIP:
+		/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
+		if (!canonical(data))
+			return -EINVAL;
+		break;
+	case MSR_IA32_CR_PAT:
+		if (!pat_valid(data))
+			return -EINVAL;
+		vmcb_dirty(v, CLEAN_NP);
+		break;
+	case MSR_TSC_AUX:
+		data = (u32)data;
+		set_bit(REQ_KICK, &v->requests);	/* loaded at the next stay */
+		break;
+	case MSR_IA32_MISC_ENABLE:
+		if (!host && (data ^ v->misc_enable) & MISC_ENABLE_NO_PMU)
+			return -EINVAL;
+		break;
+	case MSR_PLATFORM_INFO:
+		/* What the guest has turned on stays possible. */
+		if (!host || (v->misc_features && !(data & MSR_PLATFORM_INFO_CPUID_FAULT)))
+			return -EINVAL;
+		break;
+	case MSR_MISC_FEATURES_ENABLES:
+		if (data & ~MSR_MISC_FEATURES_ENABLES_CPUID_FAULT ||
+		    (data && !(v->platform_info & MSR_PLATFORM_INFO_CPUID_FAULT)))
+			return -EINVAL;
+		break;
+	case 0x200 ... 0x20f:
+	case MSR_MTRRfix64K_00000:
+	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
+	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
+	case MSR_MTRRdefType:
+		if (!mtrr_valid(v, index, data))
+			return -EINVAL;
+		break;
+	case MSR_IA32_MC0_CTL ... MSR_IA32_MC0_CTL + 4 * MAX_MCE_BANKS - 1:
+		if (!mce_valid(v, index, data, host))
+			return -EINVAL;
+		break;
+	case MSR_IA32_MCG_CTL:
+		if (!(v->mcg_cap & MCG_CTL_P) || (data && data != ~0ull))
+			return host && !data ? 0 : -EINVAL;
+		break;
+	case MSR_IA32_MCG_CAP:
+		return host && data == v->mcg_cap ? 0 : -EINVAL;
+	case MSR_K7_HWCR:
+		if (data & ~HWCR_WRITABLE)
+			return -EINVAL;
+		/* Cache and TLB work-arounds have no effect on a guest; Linux sets them. */
+		data &= ~(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8));
+		break;
+	case MSR_AMD64_PATCH_LEVEL:
+	case MSR_IA32_ARCH_CAPABILITIES:
+		if (!host)
+			return -EINVAL;
+		break;
+	case MSR_AMD64_DE_CFG:
+		guest_get_feature_msr(index, &have);
+		if (data & ~have)
+			return -EINVAL;
 		break;
 	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_WALL_CLOCK_NEW:
-		if (!host && !pv_has(v, index == MSR_KVM_WALL_CLOCK ? KVM_FEATURE_CLOCKSOURCE :
-								      KVM_FEATURE_CLOCKSOURCE2))
-			return -EINVAL;
-		*data = v->wall_clock_msr;
-		break;
 	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_WALL_CLOCK_NEW:
 	case MSR_KVM_SYSTEM_TIME_NEW:
-		if (!host && !pv_has(v, index == MSR_KVM_SYSTEM_TIME ? KVM_FEATURE_CLOCKSOURCE :
-								       KVM_FEATURE_CLOCKSOURCE2))
+		return clock_write_msr(v, index, data);
+	case MSR_KVM_STEAL_TIME:
+		if (data & STEAL_RESERVED)
 			return -EINVAL;
-		*data = v->kvmclock_msr;
+		v->steal_seen = ~0ull;
+		set_bit(REQ_STEAL, &v->requests);
 		break;
-	case MSR_KVM_STEAL_TIME ... MSR_KVM_POLL_CONTROL:
-		return pv_get_msr(v, index, data, host);
-	case 0x800 ... 0x8ff:
-		if (!v->apic)
+	case MSR_KVM_PV_EOI_EN:
+		if (data & EOI_RESERVED)
 			return -EINVAL;
-		return lapic_msr_read(v->apic, index, data);
-	default:
-		if (mce_bank(v, index, &slot))
-			*data = v->mce_banks[slot];
-		else if (vmcb_msr(s, index))
-			*data = *vmcb_msr(s, index);
-		else
-			return -ENOENT;
+		break;
+	case MSR_KVM_POLL_CONTROL:
+		if (data & ~1ull)
+			return -EINVAL;
+		break;
 	}
+	*slot = data;
 	return 0;
 }
 
@@ -477,9 +506,6 @@ int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
  */
 int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 {
-	struct vmcb_save *s = &v->vmcb->save;
-	unsigned int slot;
-
 	switch (index) {
 	case MSR_IA32_TSC:
 		return tsc_write(v, data, host);
@@ -487,35 +513,6 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		return guest_set_apic_base(v, data, host);
 	case MSR_EFER:
 		return set_efer(v, data, host);
-	case MSR_STAR:
-	case MSR_SYSCALL_MASK:
-	case MSR_IA32_SYSENTER_CS:
-		*vmcb_msr(s, index) = index == MSR_SYSCALL_MASK ? (u32)data : data;
-		return 0;
-	case MSR_LSTAR:
-	case MSR_CSTAR:
-	case MSR_FS_BASE:
-	case MSR_GS_BASE:
-	case MSR_KERNEL_GS_BASE:
-	case MSR_IA32_SYSENTER_ESP:
-	case MSR_IA32_SYSENTER_EIP:
-		/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
-		if (!canonical(data))
-			return -EINVAL;
-		*vmcb_msr(s, index) = data;
-		return 0;
-	case MSR_IA32_CR_PAT:
-		if (!pat_valid(data))
-			return -EINVAL;
-		s->g_pat = data;
-		vmcb_dirty(v, CLEAN_NP);
-		return 0;
-	case MSR_TSC_AUX:
-		if (!host && !(v->features & GF_RDTSCP))
-			return -EINVAL;
-		v->tsc_aux = (u32)data;
-		set_bit(REQ_KICK, &v->requests);	/* loaded at the next stay */
-		return 0;
 	case MSR_IA32_TSC_ADJUST:
 		if (!host && !(v->features & GF_TSC_ADJUST))
 			return -EINVAL;
@@ -527,32 +524,14 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		if (!v->apic)
 			return host && !data ? 0 : -EINVAL;
 		return lapic_msr_write(v->apic, index, data);
-	case MSR_IA32_MISC_ENABLE:
-		if (!host && (data ^ v->misc_enable) & MISC_ENABLE_NO_PMU)
-			return -EINVAL;
-		v->misc_enable = data;
-		return 0;
-	case MSR_PLATFORM_INFO:
-		/* What the guest has turned on stays possible. */
-		if (!host || (v->misc_features && !(data & MSR_PLATFORM_INFO_CPUID_FAULT)))
-			return -EINVAL;
-		v->platform_info = data;
-		return 0;
-	case MSR_MISC_FEATURES_ENABLES:
-		if (data & ~MSR_MISC_FEATURES_ENABLES_CPUID_FAULT ||
-		    (data && !(v->platform_info & MSR_PLATFORM_INFO_CPUID_FAULT)))
-			return -EINVAL;
-		v->misc_features = data;
-		return 0;
 	case MSR_IA32_SPEC_CTRL:
-		if (data & ~(u64)svm_caps.spec_ctrl_bits ||
+		if (!has_spec_ctrl(v, host) || data & ~(u64)svm_caps.spec_ctrl_bits ||
 		    (!host && ((data & 1 && !(v->features & GF_SPEC_CTRL)) ||
 			       (data & 2 && !(v->features & GF_STIBP)) ||
-			       (data & 4 && !(v->features & GF_SSBD)) ||
-			       !(v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD)))))
+			       (data & 4 && !(v->features & GF_SSBD)))))
 			return -EINVAL;
 		if (svm_caps.v_spec_ctrl)
-			s->spec_ctrl = data;
+			v->vmcb->save.spec_ctrl = data;
 		else
 			v->spec_ctrl = data;
 		return 0;
@@ -562,50 +541,6 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		if (data && !host && boot_cpu_has(X86_FEATURE_IBPB))
 			wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 		return 0;
-	case 0x200 ... 0x20f:
-	case MSR_MTRRfix64K_00000:
-	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
-	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
-	case MSR_MTRRdefType:
-		return mtrr_set(v, index, data);
-	case MSR_IA32_MCG_STATUS:
-		v->mcg_status = data;
-		return 0;
-	case MSR_IA32_MCG_CTL:
-		if (!(v->mcg_cap & MCG_CTL_P) || (data && data != ~0ull))
-			return host && !data ? 0 : -EINVAL;
-		v->mcg_ctl = data;
-		return 0;
-	case MSR_IA32_MCG_CAP:
-		return host && data == v->mcg_cap ? 0 : -EINVAL;
-	case MSR_K7_HWCR:
-		/*
-		 * Bits 3, 6, 8 (cache and TLB work-arounds) have no effect on a guest; Linux sets
-		 * them.
-		 */
-		if (data & ~HWCR_WRITABLE)
-			return -EINVAL;
-		v->hwcr = data & ~(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8));
-		return 0;
-	case MSR_AMD64_PATCH_LEVEL:
-		if (!host)
-			return -EINVAL;
-		v->patch_level = data;
-		return 0;
-	case MSR_AMD64_DE_CFG: {
-		u64 have;
-
-		guest_get_feature_msr(index, &have);
-		if (data & ~have)
-			return -EINVAL;
-		v->de_cfg = data;
-		return 0;
-	}
-	case MSR_IA32_ARCH_CAPABILITIES:
-		if (!host)
-			return -EINVAL;
-		v->arch_capabilities = data;
-		return 0;
 	case MSR_IA32_PERF_CAPABILITIES:
 	case MSR_VM_HSAVE_PA:
 		return host && !data ? 0 : -EINVAL;
@@ -614,26 +549,12 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		return 0;
 	case MSR_IA32_DEBUGCTLMSR:	/* no LBR and no BTF for guests */
 		return data ? -EINVAL : 0;
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_SYSTEM_TIME:
-		if (!host && !pv_has(v, KVM_FEATURE_CLOCKSOURCE))
-			return -EINVAL;
-		return clock_write_msr(v, index, data);
-	case MSR_KVM_WALL_CLOCK_NEW:
-	case MSR_KVM_SYSTEM_TIME_NEW:
-		if (!host && !pv_has(v, KVM_FEATURE_CLOCKSOURCE2))
-			return -EINVAL;
-		return clock_write_msr(v, index, data);
-	case MSR_KVM_STEAL_TIME ... MSR_KVM_POLL_CONTROL:
-		return pv_set_msr(v, index, data, host);
 	case 0x800 ... 0x8ff:
 		if (!v->apic)
 			return -EINVAL;
 		v->check_events = true;
 		return lapic_msr_write(v->apic, index, data);
 	default:
-		if (!mce_bank(v, index, &slot))
-			return -ENOENT;
-		return mce_set(v, slot, data, host);
+		return set_slot(v, index, data, host);
 	}
 }

@@ -12,8 +12,6 @@
 #include "guest/guest.h"
 
 #define MSR_ENABLE	1ull
-#define STEAL_RESERVED	0x3eull	/* bits 5:1: the area is 64 bytes, aligned */
-#define EOI_RESERVED	2ull	/* 4 bytes */
 
 /** pv_supported() - the bits of CPUID leaf 0x40000001 that stand for what is in this file. */
 u32 pv_supported(void)
@@ -36,60 +34,6 @@ void pv_reset(struct vcpu *v)
 	v->pv_unhalted = false;
 }
 
-/* --- MSRs --- */
-
-static u64 *pv_msr(struct vcpu *v, u32 index, u32 *feature)
-{
-	switch (index) {
-	case MSR_KVM_STEAL_TIME:
-		*feature = KVM_FEATURE_STEAL_TIME;
-		return &v->steal_msr;
-	case MSR_KVM_PV_EOI_EN:
-		*feature = KVM_FEATURE_PV_EOI;
-		return &v->pv_eoi_msr;
-	default:
-		*feature = KVM_FEATURE_POLL_CONTROL;
-		return &v->poll_control;
-	}
-}
-
-/**
- * pv_get_msr() - MSR_KVM_STEAL_TIME, PV_EOI_EN, POLL_CONTROL. 0, or -EINVAL where the guest does
- * not have it.
- * @v: the vCPU
- * @index: of the MSR
- * @data: the value
- * @host: from userspace
- */
-int pv_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
-{
-	u32 feature;
-	u64 *msr = pv_msr(v, index, &feature);
-
-	if (!host && !pv_has(v, feature))
-		return -EINVAL;
-	*data = *msr;
-	return 0;
-}
-
-/** pv_set_msr() - its counterpart. -EINVAL for reserved bits also. */
-int pv_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
-{
-	u64 reserved = index == MSR_KVM_STEAL_TIME ? STEAL_RESERVED :
-		       index == MSR_KVM_PV_EOI_EN ? EOI_RESERVED : ~MSR_ENABLE;
-	u32 feature;
-	u64 *msr = pv_msr(v, index, &feature);
-
-	if ((!host && !pv_has(v, feature)) || (data & reserved))
-		return -EINVAL;
-	*msr = data;
-	if (index == MSR_KVM_STEAL_TIME) {
-		v->steal_seen = ~0ull;
-		set_bit(REQ_STEAL, &v->requests);
-	}
-	return 0;
-}
-
 /* --- steal time --- */
 
 static u64 run_delay(void)
@@ -104,8 +48,7 @@ static u64 run_delay(void)
 #define STEAL(field)	(gpa + offsetof(struct kvm_steal_time, field))
 
 /**
- * pv_sched_out() - the vCPU's thread gives its CPU away: say so in the guest's steal-time area.
- * Sleeps.
+ * pv_sched_out() - the thread gives its CPU away: say so in the guest's steal-time area. Sleeps.
  * @v: the vCPU, whose guest has enabled steal time
  *
  * Other vCPUs may then leave it a TLB flush for later instead of waiting for it. REQ_STEAL undoes
@@ -133,11 +76,7 @@ void pv_sched_out(struct vcpu *v)
 	srcu_read_unlock(&mem->srcu, idx);
 }
 
-/**
- * pv_steal_update() - REQ_STEAL: running again; account for the time that others had the CPU.
- * Sleeps.
- * @v: the vCPU
- */
+/** pv_steal_update() - REQ_STEAL: account for the time that others had the CPU. Sleeps. */
 void pv_steal_update(struct vcpu *v)
 {
 	struct memory *mem = &v->vm->mem;
@@ -170,12 +109,7 @@ out:
 	srcu_read_unlock(&mem->srcu, idx);
 }
 
-/**
- * pv_steal_look() - before the guest runs on: was something stolen that no one has told?
- * @v: the vCPU, whose guest has enabled steal time
- *
- * In userspace, or in the kernel where that is preemptible.
- */
+/** pv_steal_look() - was something stolen that no one has told? Steal time is enabled. */
 void pv_steal_look(struct vcpu *v)
 {
 	if (run_delay() != v->steal_seen)
@@ -186,10 +120,8 @@ void pv_steal_look(struct vcpu *v)
 
 /**
  * pv_eoi_arm() - an interrupt is being injected: where its EOI would unblock nothing, the guest may
- * leave it out.
+ * leave it out. What came of it, pv_eoi_sync() finds out at the next #VMEXIT. Inner loop.
  * @v: the vCPU
- *
- * Inner loop. What came of it, pv_eoi_sync() finds out at the next #VMEXIT.
  */
 void pv_eoi_arm(struct vcpu *v)
 {
@@ -201,11 +133,8 @@ void pv_eoi_arm(struct vcpu *v)
 }
 
 /**
- * pv_eoi_sync() - the guest has cleared the bit, and that was the EOI; or it has not, and must
- * write one.
- * @v: the vCPU
- *
- * Where the page is not there without sleeping, the stay ends and run_once() does it.
+ * pv_eoi_sync() - the guest has cleared the bit, and that was the EOI; or it must write one.
+ * @v: the vCPU; where the page is not there without sleeping, its stay ends and run_once() does it
  */
 void pv_eoi_sync(struct vcpu *v)
 {

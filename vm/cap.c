@@ -70,9 +70,6 @@ int cap_check(unsigned long cap)
 		return svm_guest_debug_flags();
 	case KVM_CAP_XSAVE2:
 		return svm_xsave_size();
-	case KVM_CAP_TSC_CONTROL:
-	case KVM_CAP_VM_TSC_CONTROL:
-		return guest_has_tsc_control();
 	case KVM_CAP_STEAL_TIME:
 		return sched_info_on();
 	}

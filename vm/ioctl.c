@@ -78,7 +78,7 @@ static long check_extension(struct call *c)
 
 static long get_mce_cap_supported(struct call *c)
 {
-	*(u64 *)c->buf = guest_mce_cap_supported();
+	*(u64 *)c->buf = MCG_CAP_SUPPORTED;
 	return 0;
 }
 
@@ -327,20 +327,12 @@ static long set_clock(struct call *c)
 	return guest_set_clock(c->vm, data);
 }
 
-/*
- * Of vCPUs that are created later. Without scaling, only what a crystal's tolerance (250 ppm)
- * explains.
- */
+/* Of vCPUs that are created later. */
 static long vm_set_tsc_khz(struct call *c)
 {
-	unsigned long khz = c->arg, tolerance = tsc_khz / 4000;
-
-	if (c->vm->nr_vcpus || khz > INT_MAX)
+	if (c->vm->nr_vcpus || c->arg > INT_MAX || guest_check_tsc_khz(c->arg))
 		return -EINVAL;
-	if (khz && !guest_has_tsc_control() &&
-	    (khz < tsc_khz - tolerance || khz > tsc_khz + tolerance))
-		return -EINVAL;
-	c->vm->default_tsc_khz = khz ?: tsc_khz;
+	c->vm->default_tsc_khz = c->arg ?: tsc_khz;
 	return 0;
 }
 
@@ -526,8 +518,8 @@ HANDLER(set_lapic, c->vcpu->apic ? lapic_set_state(c->vcpu->apic, c->buf) : -EIN
 HANDLER(interrupt, svm_interrupt(c->vcpu, c->buf))
 HANDLER(nmi, svm_nmi(c->vcpu))
 HANDLER(translate, svm_translate(c->vcpu, c->buf))
-HANDLER(vcpu_set_tsc_khz, c->arg > INT_MAX ? -EINVAL : guest_set_tsc_khz(c->vcpu, c->arg))
-HANDLER(vcpu_get_tsc_khz, check_tsc_unstable() ? -EIO : guest_get_tsc_khz(c->vcpu))
+HANDLER(vcpu_set_tsc_khz, c->arg > INT_MAX ? -EINVAL : guest_check_tsc_khz(c->arg))
+HANDLER(vcpu_get_tsc_khz, check_tsc_unstable() ? -EIO : c->vcpu->tsc_khz)
 HANDLER(kvmclock_ctrl, guest_kvmclock_ctrl(c->vcpu))
 HANDLER(setup_mce, guest_setup_mce(c->vcpu, *(u64 *)c->buf))
 HANDLER(set_mce, svm_set_mce(c->vcpu, c->buf))
@@ -564,7 +556,7 @@ static long access_attr(struct call *c, bool set)
 		return put_user(c->vcpu->tsc_offset, user);
 	if (get_user(offset, user))
 		return -EFAULT;
-	guest_set_tsc_offset(c->vcpu, offset);
+	tsc_set_offset(c->vcpu, offset);
 	return 0;
 }
 
