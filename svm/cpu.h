@@ -7,29 +7,16 @@
 
 #include "svm/svm.h"
 
-/*
- * CPUID 0x8000000A EDX (APM vol. 3, E.4.9). Read directly: names and numbering of X86_FEATURE_*
- * differ.
- */
+/* CPUID 0x8000000A EDX (APM vol. 3, E.4.9). The names of X86_FEATURE_* differ between kernels. */
 #define SVMF_NPT		BIT(0)
-#define SVMF_LBRV		BIT(1)
-#define SVMF_LOCK		BIT(2)
 #define SVMF_NRIPS		BIT(3)
-#define SVMF_TSC_RATE		BIT(4)
 #define SVMF_CLEAN		BIT(5)
 #define SVMF_FLUSH_ASID		BIT(6)
 #define SVMF_DECODE		BIT(7)
-#define SVMF_PAUSE_FILTER	BIT(10)
-#define SVMF_PAUSE_THRESH	BIT(12)
-#define SVMF_AVIC		BIT(13)
-#define SVMF_VLS		BIT(15)
-#define SVMF_VGIF		BIT(16)
 #define SVMF_V_SPEC_CTRL	BIT(20)
-#define SVMF_VNMI		BIT(25)
 
 /* What this module uses of the hardware; set at load, then constant. */
 struct svm_caps {
-	u32 features;		/* SVMF_*, less what module parameters turned off */
 	u32 nr_asids;
 	bool nrips;
 	bool decode;
@@ -50,23 +37,17 @@ extern struct svm_caps svm_caps __ro_after_init;
 
 struct svm_cpu {
 	bool enabled;			/* SVME is ours on this CPU */
-	void *hsave;			/* VM_HSAVE_PA page */
-	u64 hsave_pa;
-	/* where VMSAVE keeps the host's FS, GS, TR, LDTR and syscall MSRs */
-	u64 host_vmcb_pa;
-	void *host_vmcb;
+	unsigned long pages;		/* two: hsave, host_vmcb */
+	u64 hsave_pa;			/* VM_HSAVE_PA */
+	u64 host_vmcb_pa;		/* VMSAVE keeps the host's FS, GS, TR, LDTR, syscall MSRs */
 	u64 asid_generation;		/* never goes back, not even over CPU hotplug */
 	u32 next_asid;
-	/* the generation is new: no VMRUN has flushed its ASIDs yet */
-	bool flush_all;
+	bool flush_all;			/* the generation is new: no VMRUN has flushed yet */
 	struct vcpu *last_vcpu;		/* for the IBPB; compared, never dereferenced */
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
-/*
- * SVM instructions; an exception (SVME cleared by a crash or reboot) is ignored here and met again
- * at VMRUN.
- */
+/* An exception (SVME cleared by a crash or reboot) is ignored here and met again at VMRUN. */
 static __always_inline void clgi(void)
 {
 	asm volatile("1: clgi\n2:\n" _ASM_EXTABLE(1b, 2b) ::: "memory");

@@ -54,10 +54,6 @@ static int cpu_enable(void)
 	rdmsrq(MSR_EFER, efer);
 	if (efer & EFER_SVME)
 		return -EBUSY;
-	/*
-	 * A host SPEC_CTRL, TSC ratio or HSAVE page of a former owner must not survive into our
-	 * VMRUN.
-	 */
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
 	wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
 	tsc_aux_cpu_init();
@@ -68,10 +64,7 @@ static int cpu_enable(void)
 	return 0;
 }
 
-/*
- * Runs on the CPU, interrupts off. Safe in emergencies: touches registers and own per-CPU data
- * only.
- */
+/* Runs on the CPU, interrupts off. For emergencies too: registers and own per-CPU data only. */
 static void cpu_disable(void)
 {
 	struct svm_cpu *sc = this_cpu_ptr(&svm_cpu);
@@ -101,6 +94,11 @@ static void cpu_enable_ipi(void *error)
 static void cpu_disable_ipi(void *unused)
 {
 	cpu_disable();
+}
+
+static void disable_all(void)
+{
+	on_each_cpu(cpu_disable_ipi, NULL, 1);
 }
 
 static int hotplug_online(unsigned int cpu)
@@ -139,26 +137,16 @@ static void syscore_resume_cpu(void)
 		pr_err("SVM is held by another hypervisor after resume\n");
 }
 
-static void syscore_shutdown_all(void)
-{
-	on_each_cpu(cpu_disable_ipi, NULL, 1);
-}
-
-COMPAT_SYSCORE(svm_syscore, syscore_suspend_cpu, syscore_resume_cpu, syscore_shutdown_all);
+COMPAT_SYSCORE(svm_syscore, syscore_suspend_cpu, syscore_resume_cpu, disable_all);
 
 /* Reboot and kexec: before other CPUs are stopped wherever they are. */
 static int reboot_notify(struct notifier_block *nb, unsigned long event, void *data)
 {
-	on_each_cpu(cpu_disable_ipi, NULL, 1);
+	disable_all();
 	return NOTIFY_OK;
 }
 
 static struct notifier_block reboot_nb = { .notifier_call = reboot_notify };
-
-static void explain_busy(void)
-{
-	pr_err("SVM is in use by another hypervisor (EFER.SVME is set): unload it first, e.g. 'rmmod kvm_amd' (to stop it coming back: 'options kvm enable_virt_at_load=0' or blacklist kvm_amd)\n");
-}
 
 /**
  * svm_hardware_get() - take a reference on the hardware; the first one enables SVM on all CPUs.
@@ -177,7 +165,7 @@ int svm_hardware_get(void)
 		on_each_cpu(cpu_enable_ipi, &error, 1);
 		r = atomic_read(&error);
 		if (r)
-			on_each_cpu(cpu_disable_ipi, NULL, 1);
+			disable_all();
 		else
 			compat_emergency_register(cpu_disable);
 	}
@@ -188,7 +176,7 @@ int svm_hardware_get(void)
 	mutex_unlock(&hardware_lock);
 	cpus_read_unlock();
 	if (r == -EBUSY)
-		explain_busy();
+		pr_err("SVM is in use by another hypervisor (EFER.SVME is set): unload it first, e.g. 'rmmod kvm_amd' (to stop it coming back: 'options kvm enable_virt_at_load=0' or blacklist kvm_amd)\n");
 	return r;
 }
 
@@ -200,7 +188,7 @@ void svm_hardware_put(void)
 	if (!--hardware_users) {
 		WRITE_ONCE(syscore_users, false);
 		compat_emergency_unregister(cpu_disable);
-		on_each_cpu(cpu_disable_ipi, NULL, 1);
+		disable_all();
 	}
 	mutex_unlock(&hardware_lock);
 	cpus_read_unlock();
@@ -251,9 +239,7 @@ static int probe(void)
 	svm_caps.clean = cleanbits && (edx & SVMF_CLEAN);
 	svm_caps.v_spec_ctrl = edx & SVMF_V_SPEC_CTRL;
 	svm_caps.spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL) && !svm_caps.v_spec_ctrl;
-	svm_caps.features = edx;
-	edx = cpuid_ebx(0x80000008);
-	/* IBRS, STIBP; SSBD */
+	edx = cpuid_ebx(0x80000008);	/* IBRS, STIBP; SSBD */
 	svm_caps.spec_ctrl_bits = ((edx >> 14) & 3) | ((edx >> 22) & 4);
 	svm_caps.nested = boot_cpu_has(X86_FEATURE_HYPERVISOR);
 	svm_caps.phys_bits = boot_cpu_data.x86_phys_bits;
@@ -265,12 +251,8 @@ static void free_cpu_pages(void)
 {
 	int cpu;
 
-	for_each_possible_cpu(cpu) {
-		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
-
-		free_page((unsigned long)sc->hsave);
-		free_page((unsigned long)sc->host_vmcb);
-	}
+	for_each_possible_cpu(cpu)
+		free_pages(per_cpu_ptr(&svm_cpu, cpu)->pages, 1);
 }
 
 static int alloc_cpu_pages(void)
@@ -280,14 +262,11 @@ static int alloc_cpu_pages(void)
 	for_each_possible_cpu(cpu) {
 		struct svm_cpu *sc = per_cpu_ptr(&svm_cpu, cpu);
 
-		sc->hsave = (void *)get_zeroed_page(GFP_KERNEL);
-		sc->host_vmcb = (void *)get_zeroed_page(GFP_KERNEL);
-		if (!sc->hsave || !sc->host_vmcb) {
-			free_cpu_pages();
+		sc->pages = __get_free_pages(GFP_KERNEL | __GFP_ZERO, 1);
+		if (!sc->pages)
 			return -ENOMEM;
-		}
-		sc->hsave_pa = __sme_set(__pa(sc->hsave));
-		sc->host_vmcb_pa = __sme_set(__pa(sc->host_vmcb));
+		sc->hsave_pa = __sme_set(__pa(sc->pages));
+		sc->host_vmcb_pa = sc->hsave_pa + PAGE_SIZE;
 	}
 	return 0;
 }
@@ -305,16 +284,10 @@ int svm_module_init(void)
 
 	if (r)
 		return r;
-	r = alloc_cpu_pages();
-	if (r)
-		return r;
-	r = msr_maps_init();
-	if (r) {
-		free_cpu_pages();
-		return r;
-	}
-	r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/svm:online", hotplug_online,
-			      hotplug_offline);
+	r = alloc_cpu_pages() ?: msr_maps_init();
+	if (!r)
+		r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/svm:online", hotplug_online,
+				      hotplug_offline);
 	if (r < 0) {
 		msr_maps_exit();
 		free_cpu_pages();

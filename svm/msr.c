@@ -58,10 +58,8 @@ int msr_maps_init(void)
 {
 	iopm = alloc_pages_exact(IOPM_SIZE, GFP_KERNEL);
 	msrpm = alloc_pages_exact(MSRPM_SIZE, GFP_KERNEL);
-	if (!iopm || !msrpm) {
-		msr_maps_exit();
+	if (!iopm || !msrpm)
 		return -ENOMEM;
-	}
 	memset(iopm, 0xff, IOPM_SIZE);
 	msr_map_fill(msrpm, NULL);
 	return 0;
