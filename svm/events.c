@@ -9,50 +9,35 @@
 
 /* --- raising exceptions --- */
 
-/* Vectors that push an error code (APM vol. 2, 8.2). */
-#define HAS_ERROR_CODE	(BIT(X86_TRAP_DF) | BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) | \
-			 BIT(X86_TRAP_SS) | BIT(X86_TRAP_GP) | BIT(X86_TRAP_PF) | BIT(X86_TRAP_AC))
+/* Classes of faults that don't go together (APM vol. 2, 8.2.9). */
+#define CONTRIBUTORY	(BIT(X86_TRAP_DE) | BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) | \
+			 BIT(X86_TRAP_SS) | BIT(X86_TRAP_GP))
+#define PAGE_FAULT	BIT(X86_TRAP_PF)
+#define DOUBLE_FAULT	BIT(X86_TRAP_DF)
 
-enum fault_class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
-
-static enum fault_class fault_class(u8 vector)
+static u32 fault_bit(u8 vector)
 {
-	switch (vector) {
-	case X86_TRAP_DE:
-	case X86_TRAP_TS:
-	case X86_TRAP_NP:
-	case X86_TRAP_SS:
-	case X86_TRAP_GP:
-		return CONTRIBUTORY;
-	case X86_TRAP_PF:
-		return PAGE_FAULT;
-	case X86_TRAP_DF:
-		return DOUBLE_FAULT;
-	default:
-		return BENIGN;
-	}
+	return vector < 32 ? BIT(vector) : 0;
 }
 
-/*
- * A second exception before the first was delivered: serve both in turn, #DF or shutdown (APM vol.
- * 2, 8.2.9).
- */
+/* A second exception before the first was delivered: serve both in turn, #DF or shutdown. */
 static void raise_event(struct vcpu *v, u8 vector, bool has_error, u32 error_code)
 {
 	struct vcpu_exception *e = &v->exception;
 
 	v->check_events = true;
 	if (e->pending || e->injected) {
-		enum fault_class first = fault_class(e->vector), second = fault_class(vector);
+		u32 first = fault_bit(e->vector), second = fault_bit(vector);
 
-		if (first == DOUBLE_FAULT && second != BENIGN) {
+		if ((first & DOUBLE_FAULT) &&
+		    (second & (CONTRIBUTORY | PAGE_FAULT | DOUBLE_FAULT))) {
 			e->pending = false;
 			e->injected = false;
 			vcpu_request(v, REQ_TRIPLE_FAULT);
 			return;
 		}
-		if ((first == CONTRIBUTORY && second == CONTRIBUTORY) ||
-		    (first == PAGE_FAULT && (second == CONTRIBUTORY || second == PAGE_FAULT))) {
+		if (((first & (CONTRIBUTORY | PAGE_FAULT)) && (second & CONTRIBUTORY)) ||
+		    (first & second & PAGE_FAULT)) {
 			vector = X86_TRAP_DF;
 			has_error = true;
 			error_code = 0;
@@ -66,19 +51,19 @@ static void raise_event(struct vcpu *v, u8 vector, bool has_error, u32 error_cod
 	};
 }
 
-/** raise() - queue an exception that has no error code. */
+/* Queues an exception that has no error code. */
 void raise(struct vcpu *v, u8 vector)
 {
 	raise_event(v, vector, false, 0);
 }
 
-/** raise_error() - queue an exception with its error code (none is pushed in real mode). */
+/* Queues an exception with its error code (none is pushed in real mode). */
 void raise_error(struct vcpu *v, u8 vector, u32 error_code)
 {
 	raise_event(v, vector, true, error_code);
 }
 
-/** raise_pf() - queue a #PF; CR2 is set at once. */
+/* Queues a #PF; CR2 is set at once. */
 void raise_pf(struct vcpu *v, u32 error_code, u64 cr2)
 {
 	v->vmcb->save.cr2 = cr2;
@@ -86,7 +71,7 @@ void raise_pf(struct vcpu *v, u32 error_code, u64 cr2)
 	raise_event(v, X86_TRAP_PF, true, error_code);
 }
 
-/** raise_db() - queue a #DB; EVENTINJ leaves DR6 to us (APM vol. 2, 15.20). */
+/* Queues a #DB; EVENTINJ leaves DR6 to us (APM vol. 2, 15.20). */
 void raise_db(struct vcpu *v, u64 dr6)
 {
 	if (v->guest_debug & (dr6 & BIT(14) ? KVM_GUESTDBG_SINGLESTEP : KVM_GUESTDBG_USE_HW_BP)) {
@@ -102,11 +87,7 @@ void raise_db(struct vcpu *v, u64 dr6)
 
 /* --- after #VMEXIT --- */
 
-/**
- * events_retract() - empty EVENTINJ and V_IRQ. What was put there but not entered with is still
- * queued as injected.
- * @v: the vCPU
- */
+/* Empties EVENTINJ and V_IRQ: what was put there but not entered with is still queued. */
 void events_retract(struct vcpu *v)
 {
 	v->injecting = false;
@@ -120,13 +101,10 @@ void events_retract(struct vcpu *v)
 		pv_eoi_sync(v);
 }
 
-/**
- * events_after_exit() - find out what became of the event that was being delivered.
- * @v: the vCPU
- *
- * Called where EVENTINJ was filled or EXITINTINFO is valid. An event whose delivery was interrupted
- * is queued again. A software interrupt (INT n, INT3, INTO) that the guest itself executed has not
- * moved RIP: it is simply executed again.
+/*
+ * EVENTINJ was filled or EXITINTINFO is valid: what became of the event? If its delivery was
+ * interrupted, it is queued again. But a software interrupt (INT n, INT3, INTO) that the guest
+ * itself executed has not moved RIP: it is simply executed again.
  */
 void events_after_exit(struct vcpu *v)
 {
@@ -138,10 +116,7 @@ void events_after_exit(struct vcpu *v)
 	if (ours) {
 		v->exception.injected = false;
 		v->nmi_injected = false;
-		/*
-		 * What is still in V_IRQ was not taken; TCG calls it an exception if its delivery
-		 * was interrupted.
-		 */
+		/* Still in V_IRQ: not taken; TCG calls it an exception if it was interrupted. */
 		v->irq_injected = v->virq && (c->int_ctl & INT_CTL_V_IRQ);
 		if (v->irq_injected && vector == v->irq_vector)
 			info = 0;
@@ -224,11 +199,8 @@ static void window_open(struct vcpu *v)
 	}
 	if (c->intercept_misc1 & INTERCEPT_VINTR)
 		return;
-	/*
-	 * A virtual interrupt of the highest priority exits as soon as IF and the shadow permit
-	 * one.
-	 */
-	c->int_ctl = (c->int_ctl & ~WINDOW_BITS) | WINDOW_BITS;
+	/* A virtual interrupt of the highest priority exits as soon as IF and the shadow permit. */
+	c->int_ctl |= WINDOW_BITS;
 	c->int_vector = 0;
 	c->intercept_misc1 |= INTERCEPT_VINTR;
 	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
@@ -287,11 +259,7 @@ static void inject_exception(struct vcpu *v)
 	       e->error_code);
 }
 
-/**
- * events_nmi_masked() - an NMI is masked until the IRET of its handler has retired, not merely been
- * reached.
- * @v: the vCPU
- */
+/** events_nmi_masked() - until the IRET of the NMI's handler has retired, not just been reached */
 bool events_nmi_masked(struct vcpu *v)
 {
 	if (v->nmi_masked && v->nmi_iret && v->vmcb->save.rip != v->iret_rip) {
@@ -335,7 +303,7 @@ static void inject_nmi(struct vcpu *v)
 	inject(v, X86_TRAP_NMI | EVENTINJ_TYPE_NMI, 0);
 }
 
-/** exit_iret() - the guest is about to execute the IRET that ends its NMI handler. */
+/* The guest is about to execute the IRET that ends its NMI handler. */
 enum vcpu_next exit_iret(struct vcpu *v)
 {
 	v->vmcb->control.intercept_misc1 &= ~INTERCEPT_IRET;
@@ -347,7 +315,7 @@ enum vcpu_next exit_iret(struct vcpu *v)
 	return NEXT_GUEST;
 }
 
-/** events_nmi_step() - a #DB came: was it the step over IRET? Then it is not the guest's to see. */
+/* A #DB came: was it the step over IRET? Then it is not the guest's to see. */
 bool events_nmi_step(struct vcpu *v)
 {
 	struct vmcb_save *s = &v->vmcb->save;
@@ -368,7 +336,7 @@ bool events_nmi_step(struct vcpu *v)
 	return true;
 }
 
-/** events_irq_allowed() - could an interrupt be delivered at the next VMRUN? */
+/* Could an interrupt be delivered at the next VMRUN? */
 bool events_irq_allowed(struct vcpu *v)
 {
 	return (v->vmcb->save.rflags & X86_EFLAGS_IF) && !shadow(v) && !v->irq_injected &&
@@ -403,18 +371,15 @@ static bool extint_pending(struct vcpu *v)
 
 static u8 extint_accept(struct vcpu *v)
 {
-	u8 vector = v->extint_vector;
-
 	if (!v->extint)
 		return pic_accept(&v->vm->irqchip);
 	v->extint = false;
-	return vector;
+	return v->extint_vector;
 }
 
 /*
  * An interrupt that was accepted and not delivered steps back for one of higher priority that came
- * since, as it does in a processor: there too the highest at the time of delivery is taken (APM
- * vol. 2, 16.6.4).
+ * since, as in a processor (APM vol. 2, 16.6.4).
  */
 static void yield_irq(struct vcpu *v)
 {
@@ -437,18 +402,15 @@ static int irq_source(struct vcpu *v, bool *from_pic)
 	return lapic_pending(v->apic);
 }
 
-/** events_user_pic() - would an interrupt of userspace's PIC come in, were interrupts allowed? */
+/* Would an interrupt of userspace's PIC come in, were interrupts allowed? */
 bool events_user_pic(struct vcpu *v)
 {
 	return !v->apic || (!v->extint && lapic_accepts_pic(v->apic));
 }
 
-/**
- * events_inject() - choose the event for the next VMRUN, and open windows for the rest.
- * @v: the vCPU
- *
- * Called before VMRUN where v->check_events is set. Order (APM vol. 2, 8.5): what was being
- * delivered; exceptions; NMI; interrupts.
+/*
+ * Before VMRUN where v->check_events is set: chooses the event, and opens windows for the rest. In
+ * this order (APM vol. 2, 8.5): what was being delivered; exceptions; NMI; interrupts.
  */
 void events_inject(struct vcpu *v)
 {
@@ -510,13 +472,12 @@ void events_inject(struct vcpu *v)
 
 /* --- HLT and the APIC's INIT, SIPI and NMI --- */
 
-/** events_pending() - is there a reason to leave HLT? */
+/* Is there a reason to leave HLT? */
 bool events_pending(struct vcpu *v)
 {
 	if (v->exception.pending || v->exception.injected || v->nmi_injected || v->irq_injected ||
-	    (v->nmi_pending && !events_nmi_masked(v)))
-		return true;
-	if ((READ_ONCE(v->requests) & ~REQ_QUIET) || READ_ONCE(v->pv_unhalted))
+	    (v->nmi_pending && !events_nmi_masked(v)) ||
+	    (READ_ONCE(v->requests) & ~REQ_QUIET) || READ_ONCE(v->pv_unhalted))
 		return true;
 	if (!v->apic)
 		return false;
