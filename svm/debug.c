@@ -8,21 +8,7 @@
  */
 #include "svm/exit.h"
 
-#define VALID_CONTROL	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP | \
-			 KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | \
-			 KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_BLOCKIRQ)
-
-/** svm_guest_debug_flags() - KVM_CAP_SET_GUEST_DEBUG2. */
-u32 svm_guest_debug_flags(void)
-{
-	return VALID_CONTROL;
-}
-
-/**
- * debug_intercepts() - INT3 where userspace wants it. QEMU's TCG takes it for an INT n
- * (Documentation/errata.rst).
- * @v: the vCPU
- */
+/* INT3 where userspace wants it. QEMU's TCG takes it for an INT n (Documentation/errata.rst). */
 void debug_intercepts(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
@@ -50,7 +36,7 @@ int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d)
 	u64 dr6 = *guest_dr6(v), dr7 = *guest_dr7(v);
 	struct vmcb *vmcb = v->vmcb;
 
-	if (d->control & ~VALID_CONTROL)
+	if (d->control & ~SVM_GUESTDBG_FLAGS)
 		return -EINVAL;
 	if (d->control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
 		if (v->exception.pending || v->exception.injected)
@@ -71,12 +57,11 @@ int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d)
 	return 0;
 }
 
-/** debug_exit() - KVM_EXIT_DEBUG for @exception (#DB or #BP) at CS:RIP. */
+/* KVM_EXIT_DEBUG for @exception (#DB or #BP) at CS:RIP. */
 enum vcpu_next debug_exit(struct vcpu *v, u8 exception, u64 dr6)
 {
 	struct vmcb_save *s = &v->vmcb->save;
 
-	v->run->exit_reason = KVM_EXIT_DEBUG;
 	v->run->debug.arch = (struct kvm_debug_exit_arch){
 		.exception = exception,
 		.pc = s->cs.base + s->rip,
@@ -89,10 +74,11 @@ enum vcpu_next debug_exit(struct vcpu *v, u8 exception, u64 dr6)
 			s->dr7 = v->debug_dr7;	/* #DB has cleared its GD */
 		vmcb_dirty(v, CLEAN_DR);
 	}
+	v->run->exit_reason = KVM_EXIT_DEBUG;
 	return NEXT_USER;
 }
 
-/** exit_db() - DR6 and DR7 are already as the handler must see them (APM vol. 2, 15.12.2). */
+/* DR6 and DR7 are already as the handler must see them (APM vol. 2, 15.12.2). */
 enum vcpu_next exit_db(struct vcpu *v)
 {
 	if (events_nmi_step(v))
@@ -103,7 +89,7 @@ enum vcpu_next exit_db(struct vcpu *v)
 	return NEXT_GUEST;
 }
 
-/** exit_swint() - INT n that we did not mean to intercept, or TCG's INT3. */
+/* INT n that we did not mean to intercept, or TCG's INT3. */
 enum vcpu_next exit_swint(struct vcpu *v)
 {
 	u64 raw[2];
@@ -127,7 +113,7 @@ enum vcpu_next exit_swint(struct vcpu *v)
 	return NEXT_GUEST;
 }
 
-/** debug_step_begin() - KVM_RUN of a vCPU that is single-stepped begins: TF becomes userspace's. */
+/* KVM_RUN of a vCPU that is single-stepped begins: TF becomes userspace's. */
 void debug_step_begin(struct vcpu *v)
 {
 	u64 *rflags = &v->vmcb->save.rflags;
@@ -138,11 +124,7 @@ void debug_step_begin(struct vcpu *v)
 	*rflags |= X86_EFLAGS_TF;
 }
 
-/**
- * debug_step_end() - ... and ends: TF is the guest's again. Where the guest has cleared it, it
- * stays so.
- * @v: the vCPU
- */
+/* ... and ends: TF is the guest's again. Where the guest has cleared it, it stays so. */
 void debug_step_end(struct vcpu *v)
 {
 	if (v->nmi_step)

@@ -164,8 +164,6 @@ enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa);
 enum vcpu_next exit_ioio(struct vcpu *v);
 enum vcpu_next exit_npf(struct vcpu *v);
 enum vcpu_next io_complete(struct vcpu *v);	/* userspace has answered the last exit */
-int io_alloc(struct vcpu *v);
-void io_free(struct vcpu *v);
 bool io_pending(struct vcpu *v);
 
 /* --- debug.c --- */

@@ -11,48 +11,14 @@
 #include "svm/exit.h"
 #include "svm/fpu.h"
 
-#define MXCSR_RESET	0x1f80
 #define FCW_RESET	0x37f
-
-struct fxsave_image {
-	u16 fcw;		/* 0x000 */
-	u16 fsw;
-	u8 ftw;			/* abridged tag word */
-	u8 reserved1;
-	u16 fop;
-	u64 fip;
-	u64 fdp;
-	u32 mxcsr;		/* 0x018 */
-	u32 mxcsr_mask;
-	u8 st[8][16];		/* 0x020 */
-	u8 xmm[16][16];		/* 0x0a0 */
-	u8 reserved2[96];
-} __packed;
-static_assert(sizeof(struct fxsave_image) == 512);
-
-struct xsave_header {
-	u64 xstate_bv;		/* 0x200 */
-	u64 xcomp_bv;
-	u64 reserved[6];
-} __packed;
-
-struct xsave_image {
-	struct fxsave_image fx;
-	struct xsave_header header;
-} __packed;
-static_assert(sizeof(struct xsave_image) == 576);
 
 static u32 mxcsr_mask __ro_after_init;
 
-static struct xsave_image *image(struct vcpu *v)
-{
-	return (struct xsave_image *)v->fpu;
-}
-
-/** fpu_probe() - find the components and size of the guest state; at load. */
+/* Finds the components and size of the guest state; at load. */
 void fpu_probe(void)
 {
-	struct fxsave_image fx __aligned(16) = {};
+	struct fxregs_state fx __aligned(16) = {};
 	unsigned int i;
 
 	kernel_fpu_begin();
@@ -67,8 +33,8 @@ void fpu_probe(void)
 		return;
 	svm_caps.host_xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 	svm_caps.xcr0 = svm_caps.host_xcr0 &
-			(XSTATE_X87 | XSTATE_SSE | XSTATE_AVX | XSTATE_AVX512);
-	svm_caps.xsave_size = sizeof(struct xsave_image);
+			(XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512);
+	svm_caps.xsave_size = offsetof(struct xregs_state, extended_state_area);
 	for (i = 2; i < 64; i++) {
 		u32 size, offset, ecx, edx;
 
@@ -79,90 +45,76 @@ void fpu_probe(void)
 	}
 	/* KVM_GET_XSAVE gives 4096 bytes; what does not fit is not offered. */
 	if (svm_caps.xsave_size > PAGE_SIZE) {
-		svm_caps.xcr0 &= XSTATE_X87 | XSTATE_SSE | XSTATE_AVX;
+		svm_caps.xcr0 &= XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM;
 		svm_caps.xsave_size = 832;
 	}
 }
 
-int fpu_alloc(struct vcpu *v)
-{
-	v->fpu = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!v->fpu)
-		return -ENOMEM;
-	fpu_reset(v);
-	return 0;
-}
-
-void fpu_free(struct vcpu *v)
-{
-	free_page((unsigned long)v->fpu);
-}
-
-/** fpu_reset() - state after RESET#. */
+/* State after RESET#. */
 void fpu_reset(struct vcpu *v)
 {
-	struct xsave_image *x = image(v);
+	struct xregs_state *x = v->fpu;
 
 	memset(x, 0, PAGE_SIZE);
-	x->fx.fcw = 0x40;
-	x->fx.ftw = 0xff;
-	x->fx.mxcsr = MXCSR_RESET;
-	x->header.xstate_bv = svm_caps.xcr0 & (XSTATE_X87 | XSTATE_SSE);
-	v->xcr0 = XSTATE_X87;
+	x->i387.cwd = 0x40;
+	x->i387.twd = 0xff;
+	x->i387.mxcsr = MXCSR_DEFAULT;
+	x->header.xfeatures = svm_caps.xcr0 & (XFEATURE_MASK_FPSSE);
+	v->xcr0 = XFEATURE_MASK_FP;
 }
 
-/** fpu_image() - the guest's FXSAVE image, to be read and written; outside of a stay. */
+/* The guest's FXSAVE image, to be read and written; outside of a stay. */
 void *fpu_image(struct vcpu *v)
 {
-	struct xsave_image *x = image(v);
+	struct xregs_state *x = v->fpu;
 
 	/* A component in its initial state is that, whatever the buffer has. */
-	if (svm_caps.xcr0 && !(x->header.xstate_bv & XSTATE_SSE))
-		memset(x->fx.xmm, 0, sizeof(x->fx.xmm));
-	if (svm_caps.xcr0 && !(x->header.xstate_bv & XSTATE_X87)) {
-		memset(&x->fx, 0, offsetof(struct fxsave_image, mxcsr));
-		memset(x->fx.st, 0, sizeof(x->fx.st));
-		x->fx.fcw = FCW_RESET;
+	if (svm_caps.xcr0 && !(x->header.xfeatures & XFEATURE_MASK_SSE))
+		memset(x->i387.xmm_space, 0, sizeof(x->i387.xmm_space));
+	if (svm_caps.xcr0 && !(x->header.xfeatures & XFEATURE_MASK_FP)) {
+		memset(&x->i387, 0, offsetof(struct fxregs_state, mxcsr));
+		memset(x->i387.st_space, 0, sizeof(x->i387.st_space));
+		x->i387.cwd = FCW_RESET;
 	}
 	if (svm_caps.xcr0)
-		x->header.xstate_bv |= XSTATE_X87 | XSTATE_SSE;
-	return &x->fx;
+		x->header.xfeatures |= XFEATURE_MASK_FPSSE;
+	return &x->i387;
 }
 
 /** svm_get_fpu() - KVM_GET_FPU. */
 void svm_get_fpu(struct vcpu *v, struct kvm_fpu *f)
 {
-	struct fxsave_image *fx = &image(v)->fx;
+	struct fxregs_state *fx = &((struct xregs_state *)v->fpu)->i387;
 
 	memset(f, 0, sizeof(*f));
-	memcpy(f->fpr, fx->st, sizeof(f->fpr));
-	f->fcw = fx->fcw;
-	f->fsw = fx->fsw;
-	f->ftwx = fx->ftw;
+	memcpy(f->fpr, fx->st_space, sizeof(f->fpr));
+	f->fcw = fx->cwd;
+	f->fsw = fx->swd;
+	f->ftwx = fx->twd;
 	f->last_opcode = fx->fop;
-	f->last_ip = fx->fip;
-	f->last_dp = fx->fdp;
-	memcpy(f->xmm, fx->xmm, sizeof(f->xmm));
+	f->last_ip = fx->rip;
+	f->last_dp = fx->rdp;
+	memcpy(f->xmm, fx->xmm_space, sizeof(f->xmm));
 	f->mxcsr = fx->mxcsr;
 }
 
 /** svm_set_fpu() - KVM_SET_FPU. -EINVAL for reserved MXCSR bits (XRSTOR would #GP on them). */
 int svm_set_fpu(struct vcpu *v, const struct kvm_fpu *f)
 {
-	struct xsave_image *x = image(v);
+	struct xregs_state *x = v->fpu;
 
 	if (f->mxcsr & ~mxcsr_mask)
 		return -EINVAL;
-	memcpy(x->fx.st, f->fpr, sizeof(f->fpr));
-	x->fx.fcw = f->fcw;
-	x->fx.fsw = f->fsw;
-	x->fx.ftw = f->ftwx;
-	x->fx.fop = f->last_opcode;
-	x->fx.fip = f->last_ip;
-	x->fx.fdp = f->last_dp;
-	memcpy(x->fx.xmm, f->xmm, sizeof(f->xmm));
-	x->fx.mxcsr = f->mxcsr;
-	x->header.xstate_bv |= svm_caps.xcr0 & (XSTATE_X87 | XSTATE_SSE);
+	memcpy(x->i387.st_space, f->fpr, sizeof(f->fpr));
+	x->i387.cwd = f->fcw;
+	x->i387.swd = f->fsw;
+	x->i387.twd = f->ftwx;
+	x->i387.fop = f->last_opcode;
+	x->i387.rip = f->last_ip;
+	x->i387.rdp = f->last_dp;
+	memcpy(x->i387.xmm_space, f->xmm, sizeof(f->xmm));
+	x->i387.mxcsr = f->mxcsr;
+	x->header.xfeatures |= svm_caps.xcr0 & (XFEATURE_MASK_FPSSE);
 	return 0;
 }
 
@@ -173,34 +125,26 @@ void svm_get_xsave(struct vcpu *v, struct kvm_xsave *x)
 	memset((u8 *)x->region + svm_caps.xsave_size, 0,
 	       sizeof(x->region) - svm_caps.xsave_size);
 	if (!svm_caps.xcr0)	/* FXSAVE only: say which parts are there all the same */
-		((struct xsave_image *)x->region)->header.xstate_bv = XSTATE_X87 | XSTATE_SSE;
+		((struct xregs_state *)x->region)->header.xfeatures = XFEATURE_MASK_FPSSE;
 }
 
 /**
- * svm_set_xsave() - KVM_SET_XSAVE.
+ * svm_set_xsave() - KVM_SET_XSAVE. -EINVAL for what XRSTOR would #GP on: components that guests are
+ * not offered, the compact format, reserved header or MXCSR bits.
  * @v: the vCPU
  * @xs: standard format, 4096 bytes
- *
- * Return: 0, or -EINVAL for what XRSTOR would #GP on: components that guests are not offered, the
- * compact format, reserved header or MXCSR bits.
  */
 int svm_set_xsave(struct vcpu *v, const struct kvm_xsave *xs)
 {
-	const struct xsave_image *x = (const struct xsave_image *)xs->region;
-	u64 allowed = svm_caps.xcr0 ?: XSTATE_X87 | XSTATE_SSE;
+	const struct xregs_state *x = (const struct xregs_state *)xs->region;
+	u64 allowed = svm_caps.xcr0 ?: XFEATURE_MASK_FPSSE;
 
-	if (x->header.xstate_bv & ~allowed || x->header.xcomp_bv ||
+	if (x->header.xfeatures & ~allowed || x->header.xcomp_bv ||
 	    memchr_inv(x->header.reserved, 0, sizeof(x->header.reserved)) ||
-	    x->fx.mxcsr & ~mxcsr_mask)
+	    x->i387.mxcsr & ~mxcsr_mask)
 		return -EINVAL;
 	memcpy(v->fpu, xs->region, svm_caps.xsave_size);
 	return 0;
-}
-
-/** svm_xsave_size() - size for KVM_CAP_XSAVE2. */
-unsigned int svm_xsave_size(void)
-{
-	return sizeof(struct kvm_xsave);
 }
 
 /** svm_get_xcrs() - KVM_GET_XCRS. */
@@ -213,24 +157,19 @@ void svm_get_xcrs(struct vcpu *v, struct kvm_xcrs *x)
 	x->xcrs[0].value = v->xcr0;
 }
 
-/** xcr0_valid() - the rules of XSETBV (APM vol. 4, XSETBV). */
+/* The rules of XSETBV (APM vol. 4). */
 bool xcr0_valid(struct vcpu *v, u64 xcr0)
 {
-	if (!(xcr0 & XSTATE_X87) || xcr0 & ~v->xcr0_allowed)
+	if (!(xcr0 & XFEATURE_MASK_FP) || xcr0 & ~v->xcr0_allowed)
 		return false;
-	if ((xcr0 & XSTATE_AVX) && !(xcr0 & XSTATE_SSE))
+	if ((xcr0 & XFEATURE_MASK_YMM) && !(xcr0 & XFEATURE_MASK_SSE))
 		return false;
-	if (xcr0 & XSTATE_AVX512)
-		return (xcr0 & XSTATE_AVX512) == XSTATE_AVX512 && (xcr0 & XSTATE_AVX);
+	if (xcr0 & XFEATURE_MASK_AVX512)
+		return (~xcr0 & (XFEATURE_MASK_AVX512 | XFEATURE_MASK_YMM)) == 0;
 	return true;
 }
 
-/**
- * svm_set_xcrs() - KVM_SET_XCRS. -EINVAL for another register than XCR0, or a value that XSETBV
- * refuses.
- * @v: the vCPU
- * @x: the ioctl's argument
- */
+/** svm_set_xcrs() - KVM_SET_XCRS. -EINVAL for a value of XCR0 that XSETBV refuses, or flags. */
 int svm_set_xcrs(struct vcpu *v, const struct kvm_xcrs *x)
 {
 	unsigned int i;

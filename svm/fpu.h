@@ -4,18 +4,12 @@
 #define SVM_FPU_H
 
 #include <asm/fpu/api.h>
+#include <asm/fpu/types.h>
 #include <asm/fpu/xcr.h>
 
 #include "svm/cpu.h"
 
-#define XSTATE_X87	BIT_ULL(0)
-#define XSTATE_SSE	BIT_ULL(1)
-#define XSTATE_AVX	BIT_ULL(2)
-#define XSTATE_AVX512	(BIT_ULL(5) | BIT_ULL(6) | BIT_ULL(7))
-
 void fpu_probe(void);
-int fpu_alloc(struct vcpu *v);
-void fpu_free(struct vcpu *v);
 void fpu_reset(struct vcpu *v);
 void *fpu_image(struct vcpu *v);
 
@@ -27,10 +21,7 @@ void *fpu_image(struct vcpu *v);
 static __always_inline void fpu_load(struct vcpu *v)
 {
 	kernel_fpu_begin_mask(0);
-	/*
-	 * XSAVES can't be intercepted: it must not reach what the kernel keeps of this task (shadow
-	 * stack).
-	 */
+	/* XSAVES can't be intercepted: it must not reach this task's shadow stack. */
 	if (unlikely(svm_caps.host_xss))
 		wrmsrq(MSR_IA32_XSS, 0);
 	/*

@@ -3,20 +3,7 @@
  * Port I/O: IN and OUT go to an in-kernel device or to userspace; the string forms go through the
  * emulator.
  */
-#include <linux/slab.h>
-
 #include "svm/io.h"
-
-int io_alloc(struct vcpu *v)
-{
-	v->io = kzalloc(sizeof(*v->io), GFP_KERNEL_ACCOUNT);
-	return v->io ? 0 : -ENOMEM;
-}
-
-void io_free(struct vcpu *v)
-{
-	kfree(v->io);
-}
 
 /** io_pending() - does the last exit wait for completion? */
 bool io_pending(struct vcpu *v)

@@ -6,8 +6,8 @@
 #include <linux/mem_encrypt.h>
 #include <linux/slab.h>
 
-#include "svm/exit.h"
 #include "svm/fpu.h"
+#include "svm/io.h"
 #include "uapi/svm.h"
 
 #define DEFAULT_APIC_BASE	0xfee00000ull
@@ -297,6 +297,13 @@ int svm_create_apic(struct vcpu *v)
 	return 0;
 }
 
+static void vcpu_free_pages(struct vcpu *v)
+{
+	kfree(v->io);
+	free_page((unsigned long)v->fpu);
+	free_page((unsigned long)v->vmcb);
+}
+
 /**
  * svm_vcpu_init() - make a vCPU, in its state after RESET.
  * @v: the vCPU, zeroed
@@ -306,23 +313,19 @@ int svm_create_apic(struct vcpu *v)
  */
 int svm_vcpu_init(struct vcpu *v)
 {
-	int r;
-
 	v->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!v->vmcb)
+	v->fpu = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	v->io = kzalloc(sizeof(*v->io), GFP_KERNEL_ACCOUNT);
+	if (!v->vmcb || !v->fpu || !v->io) {
+		vcpu_free_pages(v);
 		return -ENOMEM;
+	}
 	v->vmcb_pa = __sme_set(__pa(v->vmcb));
 	v->last_cpu = -1;
 	v->tsc_khz = v->vm->default_tsc_khz;
 	v->apic_base = DEFAULT_APIC_BASE | MSR_IA32_APICBASE_ENABLE |
 		       (v->id == v->vm->bsp_id ? MSR_IA32_APICBASE_BSP : 0);
 	rcuwait_init(&v->wait);
-	r = fpu_alloc(v);
-	if (r)
-		goto free_vmcb;
-	r = io_alloc(v);
-	if (r)
-		goto free_fpu;
 	v->mcg_cap = 32;
 	v->platform_info = MSR_PLATFORM_INFO_CPUID_FAULT;
 	cpuid_update(v);
@@ -331,12 +334,6 @@ int svm_vcpu_init(struct vcpu *v)
 	tsc_write(v, 0, true);
 	v->mp_state = KVM_MP_STATE_RUNNABLE;
 	return 0;
-
-free_fpu:
-	fpu_free(v);
-free_vmcb:
-	free_page((unsigned long)v->vmcb);
-	return r;
 }
 
 /** svm_vcpu_destroy() - the vCPU runs no more and nobody can kick it. */
@@ -351,9 +348,7 @@ void svm_vcpu_destroy(struct vcpu *v)
 		cmpxchg(&per_cpu_ptr(&svm_cpu, cpu)->last_vcpu, v, NULL);
 	if (v->apic)
 		lapic_destroy(v->apic);
-	io_free(v);
-	fpu_free(v);
 	kvfree(v->cpuid);
 	put_pid(rcu_access_pointer(v->pid));
-	free_page((unsigned long)v->vmcb);
+	vcpu_free_pages(v);
 }

@@ -48,7 +48,9 @@ static const struct {
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, DIRTY_LOG_FLAGS },
 	{ KVM_CAP_COALESCED_MMIO, KVM_COALESCED_MMIO_PAGE_OFFSET },
 	{ KVM_CAP_X86_DISABLE_EXITS, SVM_DISABLED_EXITS },
+	{ KVM_CAP_SET_GUEST_DEBUG2, SVM_GUESTDBG_FLAGS },
 	{ KVM_CAP_SYNC_REGS, SYNC_REGS },
+	{ KVM_CAP_XSAVE2, sizeof(struct kvm_xsave) },
 	{ KVM_CAP_EXIT_HYPERCALL, SVM_USER_HYPERCALLS },
 	{ KVM_CAP_NESTED_STATE, sizeof(struct kvm_nested_state) },
 	{ KVM_CAP_MCE, MAX_MCE_BANKS },
@@ -66,10 +68,6 @@ int cap_check(unsigned long cap)
 	switch (cap) {	/* what the host has */
 	case KVM_CAP_NR_VCPUS:
 		return min_t(unsigned int, num_online_cpus(), VM_MAX_VCPUS);
-	case KVM_CAP_SET_GUEST_DEBUG2:
-		return svm_guest_debug_flags();
-	case KVM_CAP_XSAVE2:
-		return svm_xsave_size();
 	case KVM_CAP_STEAL_TIME:
 		return sched_info_on();
 	}
