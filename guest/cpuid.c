@@ -301,7 +301,7 @@ int guest_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nen
 {
 	unsigned int i;
 
-	if (v->last_cpu >= 0 && nent != v->cpuid_nent)
+	if (v->cpu >= 0 && nent != v->cpuid_nent)
 		return -EINVAL;
 	for (i = 0; i < nent; i++) {
 		u32 virt = (e[i].eax >> 8) & 0xff;
@@ -312,7 +312,7 @@ int guest_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nen
 		/* Who halts by himself is not to be kicked. */
 		if (e[i].function == KVM_CPUID_FEATURES && v->vm->hlt_in_guest)
 			e[i].eax &= ~BIT(KVM_FEATURE_PV_UNHALT);
-		if (v->last_cpu >= 0 && !same_entry(v, e[i], v->cpuid[i]))
+		if (v->cpu >= 0 && !same_entry(v, e[i], v->cpuid[i]))
 			return -EINVAL;
 		if (e[i].function == 0x80000008 && virt != 48 && virt != 57 && virt != 0)
 			return -EINVAL;

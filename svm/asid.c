@@ -31,26 +31,23 @@ static void asid_new(struct vcpu *v, struct svm_cpu *sc)
 	v->asid_generation = sc->asid_generation;
 }
 
-/** asid_prepare() - make the vCPU's ASID good for this CPU. Preemption is off. */
+/* Makes the vCPU's ASID good for this CPU. Preemption is off. */
 void asid_prepare(struct vcpu *v, struct svm_cpu *sc)
 {
 	int cpu = raw_smp_processor_id();
 
-	if (v->last_cpu != cpu || v->asid_generation != sc->asid_generation) {
-		v->last_cpu = cpu;
+	if (v->cpu != cpu || v->asid_generation != sc->asid_generation) {
+		v->cpu = cpu;
 		/* what this CPU has cached of the VMCB may be of an earlier stay */
 		v->vmcb->control.clean = 0;
 		asid_new(v, sc);
 	}
-	/*
-	 * It falls to whoever enters first: the vCPU that opened the generation may have left
-	 * without.
-	 */
+	/* By whoever enters first: the vCPU that opened the generation may have left without. */
 	if (unlikely(sc->flush_all))
 		v->vmcb->control.tlb_control = TLB_CONTROL_FLUSH_ALL;
 }
 
-/** asid_flush() - no translation made so far may be used by this vCPU again. Preemption is off. */
+/* No translation made so far may be used by this vCPU again. Preemption is off. */
 void asid_flush(struct vcpu *v, struct svm_cpu *sc)
 {
 	if (!svm_caps.flush_asid)

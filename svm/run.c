@@ -68,7 +68,6 @@ static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
 		preempt_enable();
 		return false;
 	}
-	v->cpu = smp_processor_id();
 	if (sc->last_vcpu != v) {
 		/* Another guest's branch predictions must not steer this one. */
 		compat_vcpu_switch_ibpb();

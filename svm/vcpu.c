@@ -321,7 +321,7 @@ int svm_vcpu_init(struct vcpu *v)
 		return -ENOMEM;
 	}
 	v->vmcb_pa = __sme_set(__pa(v->vmcb));
-	v->last_cpu = -1;
+	v->cpu = -1;
 	v->tsc_khz = v->vm->default_tsc_khz;
 	v->apic_base = DEFAULT_APIC_BASE | MSR_IA32_APICBASE_ENABLE |
 		       (v->id == v->vm->bsp_id ? MSR_IA32_APICBASE_BSP : 0);

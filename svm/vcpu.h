@@ -22,7 +22,6 @@
 #define VM_MAX_VCPUS		IRQCHIP_MAX_VCPUS
 #define VM_MAX_VCPU_IDS		4096
 #define VCPU_MAX_CPUID		256
-#define VCPU_PIO_PAGE_SIZE	PAGE_SIZE
 
 /* GPRs in the order of their encoding; RAX and RSP live in the VMCB between exits. */
 enum {
@@ -30,21 +29,16 @@ enum {
 	NR_GPRS = 16
 };
 
-/*
- * vcpu->requests: set by anyone with vcpu_request(), consumed by the vCPU's thread in the outer
- * loop.
- */
+/* vcpu->requests: set by anyone with vcpu_request(), taken by the vCPU in the outer loop. */
 #define REQ_KICK		0	/* only leave the guest and look around */
 #define REQ_TLB_FLUSH		1	/* drop all translations of this ASID */
 #define REQ_EVENT		2	/* an interrupt or APIC event became pending */
 #define REQ_CLOCK		3	/* kvmclock page must be rewritten */
 #define REQ_TRIPLE_FAULT	4	/* report KVM_EXIT_SHUTDOWN */
 #define REQ_VM_DEAD		5	/* the VM is broken: -EIO from now on */
-/* report KVM_EXIT_DEBUG: an emulated instruction was stepped over */
-#define REQ_DEBUG		6
+#define REQ_DEBUG		6	/* KVM_EXIT_DEBUG: stepped over an emulated instruction */
 #define REQ_MSR_MAP		7	/* the VM's MSR filter has changed */
-/* the thread has lost its CPU: update the steal-time area */
-#define REQ_STEAL		8
+#define REQ_STEAL		8	/* the thread has lost its CPU: update steal time */
 /* Those that leave a halted vCPU asleep. */
 #define REQ_QUIET		(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | \
 				 BIT(REQ_DEBUG) | BIT(REQ_STEAL))
@@ -73,15 +67,13 @@ struct vcpu {
 	u64 vmcb_pa;
 	unsigned long requests;		/* Protected by: atomic bit operations */
 	int mode;			/* enum vcpu_mode; ordering: see vcpu_request() */
-	/* CPU of the current stay; stable while mode is VCPU_IN_GUEST */
-	int cpu;
+	int cpu;			/* of the last stay, -1 never; stable while VCPU_IN_GUEST */
 	struct kvm_run *run;		/* shared with userspace: never trust, never re-read */
 	struct lapic *apic;		/* NULL without the in-kernel irqchip */
 	struct vm *vm;
 
 	/* what the inner loop must look at before the next VMRUN */
-	/* injection must be reconsidered (svm/events.c); each ioctl sets it */
-	bool check_events;
+	bool check_events;		/* injection must be reconsidered; each ioctl sets it */
 	bool injecting;			/* EVENTINJ or V_IRQ was filled: look at the outcome */
 	bool virq;			/* it was V_IRQ */
 	u8 vtpr;			/* V_TPR as of the last entry */
@@ -91,16 +83,13 @@ struct vcpu {
 
 	/* ASID and TLB (svm/asid.c) */
 	u64 asid_generation;
-	int last_cpu;			/* CPU of the last stay, -1 never */
 
 	/* control and debug registers that the VMCB does not hold */
 	u64 apic_base;			/* where there is no in-kernel APIC */
 	u64 cr8;			/* TPR[7:4] where there is no in-kernel APIC */
 	u64 dr[4];
 
-	/*
-	 * what userspace debugs (svm/debug.c), and what the guest has in these registers meanwhile
-	 */
+	/* what userspace debugs (svm/debug.c), and what the guest has there meanwhile */
 	u32 guest_debug;		/* KVM_GUESTDBG_* */
 	bool step_tf;
 	u64 debug_dr[4], debug_dr6, debug_dr7;
@@ -110,14 +99,12 @@ struct vcpu {
 	struct vcpu_exception exception;
 	bool nmi_injected, nmi_masked;
 	u8 nmi_pending;			/* 0..2 */
-	/* taken from the APIC, PIC or KVM_INTERRUPT, to be delivered */
-	bool irq_injected;
+	bool irq_injected;		/* from the APIC, PIC or KVM_INTERRUPT, to be delivered */
 	bool irq_soft;
 	bool irq_lapic;			/* it came of lapic_accept() */
 	u8 irq_vector;
 	bool user_window;		/* userspace asked for an interrupt window */
-	/* split irqchip: userspace's PIC wants extint_vector delivered */
-	bool extint;
+	bool extint;			/* split irqchip: userspace's PIC wants extint_vector */
 	u8 extint_vector;
 	u64 shadow_hlt;			/* nested: address of a HLT in an interrupt shadow */
 	bool eoi_exit;			/* split irqchip: KVM_EXIT_IOAPIC_EOI is due */
@@ -148,20 +135,16 @@ struct vcpu {
 	u64 arch_capabilities;
 	u64 kvmclock_msr;		/* MSR_KVM_SYSTEM_TIME_NEW; bit 0: enabled */
 	u64 wall_clock_msr;
-	/* KVM_KVMCLOCK_CTRL was called: tell the guest at the next update */
-	bool kvmclock_paused;
+	bool kvmclock_paused;		/* KVM_KVMCLOCK_CTRL: tell the guest at the next update */
 
 	/* paravirtualization (guest/pv.c) */
 	u32 pv_features;		/* KVM_FEATURE_* that the guest may use */
-	/* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: those of its CPUID, not all */
-	bool pv_enforce;
+	bool pv_enforce;		/* those of its CPUID, not all */
 	u64 steal_msr, pv_eoi_msr, poll_control;
 	u64 steal_seen;			/* the thread's run delay as of the last update */
 	bool pv_eoi_armed;		/* the guest may end its interrupt in memory */
-	/* KVM_HC_KICK_CPU: the next HLT ends at once. Set by any thread */
-	bool pv_unhalted;
-	/* the thread when it last lost its CPU; for KVM_HC_SCHED_YIELD */
-	struct pid __rcu *pid;
+	bool pv_unhalted;		/* KVM_HC_KICK_CPU: the next HLT ends at once. Any thread */
+	struct pid __rcu *pid;		/* of the thread when it last lost its CPU */
 
 	/* CPUID as set by userspace, and what follows from it (guest/cpuid.c) */
 	struct kvm_cpuid_entry2 *cpuid;
@@ -206,8 +189,7 @@ struct vm {
 	u64 clock_ref_tsc;		/* Protected by: clock_lock; host TSC at which ... */
 	u64 clock_ref_ns;		/* Protected by: clock_lock; ... kvmclock had this value */
 	/* Protected by: clock_lock; last TSC written by userspace */
-	u64 tsc_last_value, tsc_last_host;
-	u64 tsc_last_offset;		/* Protected by: clock_lock */
+	u64 tsc_last_value, tsc_last_host, tsc_last_offset;
 	u32 default_tsc_khz;
 	u64 tss_addr, identity_map_addr; /* accepted for the ABI's sake; SVM needs neither */
 	u32 bsp_id;
@@ -223,9 +205,7 @@ struct vm {
 	bool has_halt_poll;		/* halt_poll_ns counts, not the module's parameter */
 	unsigned int halt_poll_ns;
 
-	/* vm/ */
-	/* creation of vCPUs and the irqchip, KVM_ENABLE_CAP, clock */
-	struct mutex lock;
+	struct mutex lock;		/* creation of vCPUs and irqchip, KVM_ENABLE_CAP, clock */
 	struct kref ref;
 };
 
