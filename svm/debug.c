@@ -74,8 +74,7 @@ enum vcpu_next debug_exit(struct vcpu *v, u8 exception, u64 dr6)
 			s->dr7 = v->debug_dr7;	/* #DB has cleared its GD */
 		vmcb_dirty(v, CLEAN_DR);
 	}
-	v->run->exit_reason = KVM_EXIT_DEBUG;
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_DEBUG);
 }
 
 /* DR6 and DR7 are already as the handler must see them (APM vol. 2, 15.12.2). */

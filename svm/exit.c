@@ -18,7 +18,6 @@
 /*
  * The host's machine-check handler never saw it: run it here, before this thread can migrate. As if
  * the error had hit user mode: it was the guest's access, and the kernel's own state is sound.
- * Kernels for clouds are built without that handler.
  */
 static enum vcpu_next exit_mc(struct vcpu *v)
 {
@@ -29,10 +28,7 @@ static enum vcpu_next exit_mc(struct vcpu *v)
 	return NEXT_OUTER;
 }
 
-/*
- * #AC and #DB are intercepted only so that a guest can't loop in microcode for ever (CVE-2015-5307,
- * -8104).
- */
+/* Intercepted only so that a guest can't loop in microcode for ever (CVE-2015-5307; #DB: -8104). */
 static enum vcpu_next exit_ac(struct vcpu *v)
 {
 	raise_error(v, X86_TRAP_AC, v->vmcb->control.exit_info_1);
@@ -82,28 +78,12 @@ static enum vcpu_next exit_vintr(struct vcpu *v)
 
 static enum vcpu_next exit_shutdown(struct vcpu *v)
 {
-	/*
-	 * The VMCB is undefined after SHUTDOWN: give userspace a vCPU as after INIT (APM vol. 2,
-	 * 15.14.3).
-	 */
+	/* The VMCB is undefined now (APM vol. 2, 15.14.3): give userspace a vCPU as after INIT. */
 	vcpu_reset(v, true);
-	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_SHUTDOWN);
 }
 
 /* --- control and debug registers --- */
-
-static enum vcpu_next decode_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
-{
-	struct vmcb_control *c = &v->vmcb->control;
-
-	if (svm_caps.decode && svm_caps.nrips && c->next_rip) {
-		m->gpr = c->exit_info_1 & 15;
-		m->len = c->next_rip - v->vmcb->save.rip;
-		return NEXT_GUEST;
-	}
-	return insn_crdr(v, opcode, m);
-}
 
 static u64 crdr_operand(struct vcpu *v, unsigned int gpr)
 {
@@ -130,20 +110,15 @@ bool cr4_valid(struct vcpu *v, u64 cr4)
 static enum vcpu_next exit_cr4_write(struct vcpu *v)
 {
 	struct crdr_move m;
-	enum vcpu_next next = decode_crdr(v, 0x22, &m);
+	enum vcpu_next next = insn_crdr(v, 0x22, &m);
 	u64 cr4;
 
 	if (next != NEXT_GUEST)
 		return next;
 	cr4 = crdr_operand(v, m.gpr);
-	if (!cr4_valid(v, cr4)) {
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
-	/*
-	 * Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2); so does any
-	 * write that touches PGE.
-	 */
+	if (!cr4_valid(v, cr4))
+		return raise_gp(v);
+	/* Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2). */
 	if ((cr4 ^ v->vmcb->save.cr4) & (X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_SMEP |
 					 X86_CR4_SMAP | X86_CR4_PCIDE))
 		set_bit(REQ_TLB_FLUSH, &v->requests);
@@ -156,68 +131,33 @@ static enum vcpu_next exit_cr4_write(struct vcpu *v)
 static enum vcpu_next exit_cr8_write(struct vcpu *v)
 {
 	struct crdr_move m;
-	enum vcpu_next next = decode_crdr(v, 0x22, &m);
+	enum vcpu_next next = insn_crdr(v, 0x22, &m);
+	bool lower;
 	u64 cr8;
 
 	if (next != NEXT_GUEST)
 		return next;
 	cr8 = crdr_operand(v, m.gpr);
-	if (cr8 > 15) {
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
+	if (cr8 > 15)
+		return raise_gp(v);
 	insn_advance(v, v->vmcb->save.rip + m.len);
 	v->check_events = true;
 	if (v->apic) {
 		lapic_set_cr8(v->apic, cr8);
 		return NEXT_GUEST;
 	}
-	if (cr8 < v->cr8) {
-		v->cr8 = cr8;
-		v->run->exit_reason = KVM_EXIT_SET_TPR;
-		return NEXT_USER;
-	}
+	lower = cr8 < v->cr8;
 	v->cr8 = cr8;
-	return NEXT_GUEST;
+	return lower ? vcpu_exit(v, KVM_EXIT_SET_TPR) : NEXT_GUEST;
 }
 
-static enum vcpu_next dr_write(struct vcpu *v, unsigned int dr, u64 val)
-{
-	switch (dr) {
-	case 0 ... 3:
-		v->dr[dr] = val;
-		return NEXT_GUEST;
-	case 6:
-		if (val >> 32)
-			return NEXT_ERROR;
-		*guest_dr6(v) = (val & DR6_MASK) | DR6_RESET;
-		break;
-	default:
-		if (val >> 32)
-			return NEXT_ERROR;
-		*guest_dr7(v) = (val & DR7_MASK) | DR7_RESET;
-		break;
-	}
-	vmcb_dirty(v, CLEAN_DR);
-	return NEXT_GUEST;
-}
-
-static u64 dr_read(struct vcpu *v, unsigned int dr)
-{
-	if (dr < 4)
-		return v->dr[dr];
-	return dr == 6 ? *guest_dr6(v) : *guest_dr7(v);
-}
-
-/*
- * All debug-register accesses exit: guests touch them rarely, and host breakpoints stay where they
- * are.
- */
+/* All debug-register accesses exit: they are rare, and host breakpoints stay where they are. */
 static enum vcpu_next exit_dr(struct vcpu *v, unsigned int dr, bool write)
 {
 	struct vmcb_save *s = &v->vmcb->save;
 	struct crdr_move m;
-	enum vcpu_next next = decode_crdr(v, write ? 0x23 : 0x21, &m);
+	enum vcpu_next next = insn_crdr(v, write ? 0x23 : 0x21, &m);
+	u64 *reg, val;
 
 	if (next != NEXT_GUEST)
 		return next;
@@ -226,19 +166,22 @@ static enum vcpu_next exit_dr(struct vcpu *v, unsigned int dr, bool write)
 		return NEXT_GUEST;
 	}
 	if (dr == 4 || dr == 5) {
-		if (s->cr4 & X86_CR4_DE) {
-			raise(v, X86_TRAP_UD);
-			return NEXT_GUEST;
-		}
+		if (s->cr4 & X86_CR4_DE)
+			return raise_ud(v);
 		dr += 2;
 	}
+	reg = dr < 4 ? &v->dr[dr] : dr == 6 ? guest_dr6(v) : guest_dr7(v);
 	if (!write) {
-		u64 val = dr_read(v, dr);
-
-		reg_write(v, m.gpr, cpu_mode(v) == EMUL_LONG64 ? val : (u32)val);
-	} else if (dr_write(v, dr, crdr_operand(v, m.gpr)) != NEXT_GUEST) {
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
+		reg_write(v, m.gpr, cpu_mode(v) == EMUL_LONG64 ? *reg : (u32)*reg);
+	} else {
+		val = crdr_operand(v, m.gpr);
+		if (dr > 3) {
+			if (val >> 32)
+				return raise_gp(v);
+			val = dr == 6 ? (val & DR6_MASK) | DR6_RESET : (val & DR7_MASK) | DR7_RESET;
+			vmcb_dirty(v, CLEAN_DR);
+		}
+		*reg = val;
 	}
 	insn_advance(v, s->rip + m.len);
 	return NEXT_GUEST;
@@ -253,10 +196,8 @@ static enum vcpu_next exit_xsetbv(struct vcpu *v)
 		raise(v, X86_TRAP_UD);
 		return NEXT_GUEST;
 	}
-	if (v->vmcb->save.cpl || (u32)v->regs[REG_RCX] != 0 || !xcr0_valid(v, xcr0)) {
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
+	if (v->vmcb->save.cpl || (u32)v->regs[REG_RCX] != 0 || !xcr0_valid(v, xcr0))
+		return raise_gp(v);
 	next = insn_skip(v, 0xd1010f, 3);
 	if (next == NEXT_GUEST)
 		v->xcr0 = xcr0;
@@ -265,28 +206,14 @@ static enum vcpu_next exit_xsetbv(struct vcpu *v)
 
 /* --- instructions --- */
 
-static enum vcpu_next exit_ud(struct vcpu *v)
-{
-	raise(v, X86_TRAP_UD);
-	return NEXT_GUEST;
-}
-
-static enum vcpu_next exit_gp(struct vcpu *v)
-{
-	raise_error(v, X86_TRAP_GP, 0);
-	return NEXT_GUEST;
-}
-
 static enum vcpu_next exit_hlt(struct vcpu *v)
 {
 	enum vcpu_next next = insn_skip(v, 0xf4, 1);
 
 	if (next != NEXT_GUEST)
 		return next;
-	if (!v->apic) {
-		v->run->exit_reason = KVM_EXIT_HLT;
-		return NEXT_USER;
-	}
+	if (!v->apic)
+		return vcpu_exit(v, KVM_EXIT_HLT);
 	if (events_pending(v)) {
 		v->check_events = true;
 		WRITE_ONCE(v->pv_unhalted, false);
@@ -305,35 +232,10 @@ static enum vcpu_next exit_wbinvd(struct vcpu *v)
 {
 	enum vcpu_next next;
 
-	if (unlikely(v->vmcb->save.cpl)) {	/* QEMU 10 has not looked */
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
+	if (unlikely(v->vmcb->save.cpl))	/* QEMU 10 has not looked */
+		return raise_gp(v);
 	next = insn_skip(v, 0x090f, 2);
 	return next == NEXT_OUTER ? insn_skip(v, 0x080f, 2) : next;
-}
-
-/*
- * Not offered in CPUID, but served as no-operations, as api.rst says of
- * KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS.
- */
-static enum vcpu_next exit_monitor(struct vcpu *v)
-{
-	return insn_skip(v, 0xc8010f, 3);
-}
-
-static enum vcpu_next exit_mwait(struct vcpu *v)
-{
-	return insn_skip(v, 0xc9010f, 3);
-}
-
-static enum vcpu_next exit_pause(struct vcpu *v)
-{
-	enum vcpu_next next = insn_skip(v, 0x90, 1);
-
-	if (next != NEXT_GUEST)
-		return next;
-	return NEXT_OUTER;
 }
 
 /* --- what can't be handled --- */
@@ -348,7 +250,6 @@ enum vcpu_next exit_internal_error(struct vcpu *v)
 	if (!v->can_sleep)
 		return NEXT_SLEEP;
 	n = insn_fetch(v, bytes);
-	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	memset(&run->emulation_failure, 0, sizeof(run->emulation_failure));
 	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
 	run->emulation_failure.ndata = 1;
@@ -358,21 +259,15 @@ enum vcpu_next exit_internal_error(struct vcpu *v)
 		run->emulation_failure.insn_size = n;
 		memcpy(run->emulation_failure.insn_bytes, bytes, n);
 	}
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_INTERNAL_ERROR);
 }
 
-/**
- * exit_delivery_error() - KVM_INTERNAL_ERROR_DELIVERY_EV: an event can't be delivered through MMIO
- * at @gpa.
- * @v: the vCPU
- * @gpa: where the access went
- */
+/* KVM_INTERNAL_ERROR_DELIVERY_EV: an event can't be delivered through MMIO at @gpa. */
 enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa)
 {
 	const struct vmcb_control *c = &v->vmcb->control;
 	struct kvm_run *run = v->run;
 
-	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	run->internal.suberror = KVM_INTERNAL_ERROR_DELIVERY_EV;
 	run->internal.ndata = 5;
 	run->internal.data[0] = v->exception.injected ? v->exception.vector :
@@ -381,12 +276,11 @@ enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa)
 	run->internal.data[2] = c->exit_info_1;
 	run->internal.data[3] = gpa;
 	run->internal.data[4] = v->cpu;
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_INTERNAL_ERROR);
 }
 
 static enum vcpu_next exit_invalid(struct vcpu *v)
 {
-	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
 	v->run->fail_entry.hardware_entry_failure_reason = VMEXIT_INVALID;
 	/*
 	 * QEMU's TCG wipes int_ctl here (Documentation/errata.rst), and a guest that runs without
@@ -394,14 +288,13 @@ static enum vcpu_next exit_invalid(struct vcpu *v)
 	 */
 	v->vmcb->control.int_ctl = INT_CTL_V_INTR_MASKING | v->vtpr;
 	v->run->fail_entry.cpu = v->cpu;
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_FAIL_ENTRY);
 }
 
 static enum vcpu_next exit_unknown(struct vcpu *v)
 {
-	v->run->exit_reason = KVM_EXIT_UNKNOWN;
 	v->run->hw.hardware_exit_reason = v->vmcb->control.exit_code;
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_UNKNOWN);
 }
 
 /* Leaves that userspace did not give read as zero, as beyond the last one on AMD. */
@@ -412,10 +305,8 @@ static enum vcpu_next exit_cpuid(struct vcpu *v)
 	struct kvm_cpuid_entry2 seen;
 	enum vcpu_next next;
 
-	if (unlikely(v->misc_features) && v->vmcb->save.cpl) {	/* CPUID faulting */
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
+	if (unlikely(v->misc_features) && v->vmcb->save.cpl)	/* CPUID faulting */
+		return raise_gp(v);
 	next = insn_skip(v, 0xa20f, 2);
 	if (next != NEXT_GUEST)
 		return next;
@@ -433,10 +324,7 @@ static enum vcpu_next exit_cpuid(struct vcpu *v)
 	return NEXT_GUEST;
 }
 
-/**
- * vcpu_handle_exit() - the switch. Inner loop, or outer with v->can_sleep.
- * @v: the vCPU
- */
+/* The switch. Inner loop, or outer with v->can_sleep. */
 enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 {
 	u32 code = v->vmcb->control.exit_code;
@@ -458,8 +346,6 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 		return exit_vintr(v);
 	case VMEXIT_VMMCALL:
 		return exit_vmmcall(v);
-	case VMEXIT_PAUSE:
-		return exit_pause(v);
 	case VMEXIT_IRET:
 		return exit_iret(v);
 	case VMEXIT_CR_WRITE(4):
@@ -487,13 +373,13 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 	case VMEXIT_WBINVD:
 	case VMEXIT_INVD:
 		return exit_wbinvd(v);
-	case VMEXIT_MONITOR:
-		return exit_monitor(v);
+	case VMEXIT_MONITOR:	/* not offered, but see KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS */
+		return insn_skip(v, 0xc8010f, 3);
 	case VMEXIT_MWAIT:
 	case VMEXIT_MWAIT_ARMED:
-		return exit_mwait(v);
+		return insn_skip(v, 0xc9010f, 3);
 	case VMEXIT_RDPMC:
-		return exit_gp(v);
+		return raise_gp(v);
 	case VMEXIT_NMI:		/* taken by the host at STGI */
 	case VMEXIT_SMI:
 	case VMEXIT_INIT:
@@ -515,7 +401,7 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 	case VMEXIT_INVLPGB_ILLEGAL:
 	case VMEXIT_TLBSYNC:
 	case VMEXIT_MCOMMIT:
-		return exit_ud(v);	/* features that CPUID does not offer */
+		return raise_ud(v);	/* features that CPUID does not offer */
 	case VMEXIT_INVALID:
 		return exit_invalid(v);
 	default:

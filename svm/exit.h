@@ -14,15 +14,12 @@
 enum vcpu_next {
 	NEXT_GUEST,	/* straight back into the guest */
 	NEXT_OUTER,	/* leave the inner loop, look at requests, enter again */
-	/* the handler must sleep and changed nothing: call it again with v->can_sleep */
-	NEXT_SLEEP,
+	NEXT_SLEEP,	/* the handler must sleep and changed nothing: again, with v->can_sleep */
 	NEXT_USER,	/* kvm_run is filled: return to userspace */
 	NEXT_ERROR,	/* v->error says why KVM_RUN fails */
 };
 
-/*
- * Debug registers (APM vol. 2, 13.1.1): bits that read as one, and those that software may write.
- */
+/* Debug registers (APM vol. 2, 13.1.1): bits that read as one, and those that can be written. */
 #define DR6_RESET	0xffff0ff0ull
 #define DR6_MASK	0x0000e00full
 #define DR7_RESET	0x00000400ull
@@ -62,10 +59,7 @@ static inline void reg_write(struct vcpu *v, unsigned int n, u64 val)
 		v->regs[n & (NR_GPRS - 1)] = val;
 }
 
-/*
- * An operand of 1, 2, 4 or 8 bytes: the narrow ones leave the rest of the register, 4 bytes clear
- * the upper half.
- */
+/* An operand of 1, 2, 4 or 8 bytes: 4 clear the upper half, fewer leave the rest. */
 static inline void reg_write_sized(struct vcpu *v, unsigned int n, u64 val, unsigned int size)
 {
 	if (size < 4) {
@@ -90,6 +84,11 @@ static inline u64 reg_read_edx_eax(struct vcpu *v)
 	return (u32)v->vmcb->save.rax | v->regs[REG_RDX] << 32;
 }
 
+static inline bool in_long64(const struct vmcb_save *s)
+{
+	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L);
+}
+
 static inline enum emul_mode cpu_mode(const struct vcpu *v)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
@@ -98,7 +97,7 @@ static inline enum emul_mode cpu_mode(const struct vcpu *v)
 		return EMUL_REAL;
 	if (s->rflags & X86_EFLAGS_VM)
 		return EMUL_V86;
-	if ((s->efer & EFER_LMA) && (s->cs.attrib & SEG_L))
+	if (in_long64(s))
 		return EMUL_LONG64;
 	return s->cs.attrib & SEG_DB ? EMUL_PROT32 : EMUL_PROT16;
 }
@@ -116,11 +115,17 @@ static inline void walk_ctx_init(const struct vcpu *v, struct walk_ctx *w)
 	w->gbpages = v->features & GF_1G;
 }
 
-/* Where atomic context was not enough; called again in the outer loop. */
 static inline enum vcpu_next vcpu_fail(struct vcpu *v, int error)
 {
 	v->error = error;
 	return NEXT_ERROR;
+}
+
+/* To userspace, which finds KVM_EXIT_@reason. */
+static inline enum vcpu_next vcpu_exit(struct vcpu *v, u32 reason)
+{
+	v->run->exit_reason = reason;
+	return NEXT_USER;
 }
 
 /* --- events.c --- */
@@ -128,6 +133,19 @@ void raise(struct vcpu *v, u8 vector);
 void raise_error(struct vcpu *v, u8 vector, u32 error_code);
 void raise_pf(struct vcpu *v, u32 error_code, u64 cr2);
 void raise_db(struct vcpu *v, u64 dr6);
+
+static inline enum vcpu_next raise_ud(struct vcpu *v)
+{
+	raise(v, X86_TRAP_UD);
+	return NEXT_GUEST;
+}
+
+static inline enum vcpu_next raise_gp(struct vcpu *v)
+{
+	raise_error(v, X86_TRAP_GP, 0);
+	return NEXT_GUEST;
+}
+
 void events_after_exit(struct vcpu *v);
 void events_retract(struct vcpu *v);
 void events_inject(struct vcpu *v);
@@ -148,9 +166,7 @@ enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64
 enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len);
 void insn_advance(struct vcpu *v, u64 next_rip);
 struct crdr_move {
-	u8 cr;		/* control or debug register number */
-	u8 gpr;
-	u8 len;
+	u8 gpr, len;
 };
 enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m);
 enum vcpu_next insn_rdpid(struct vcpu *v);
@@ -177,6 +193,20 @@ void debug_step_end(struct vcpu *v);
 /* --- msr.c, msr_filter.c, vcpu.c, fpu.c, hypercall.c --- */
 enum vcpu_next exit_msr(struct vcpu *v);
 enum vcpu_next msr_complete(struct vcpu *v);
+
+#define MSRPM_SIZE	(2 * PAGE_SIZE)	/* APM vol. 2, 15.11 */
+
+/* Constant once it is in vm->msr_filter. */
+struct msr_filter {
+	void *map;		/* MSR permission map for the VMCB */
+	bool default_allow;
+	unsigned int nr;
+	struct msr_range {
+		u32 base, nmsrs, flags;
+		u8 *bitmap;	/* a set bit allows */
+	} range[KVM_MSR_FILTER_MAX_RANGES];
+};
+
 bool msr_filter_allows(const struct msr_filter *f, u32 index, u32 op);
 void msr_filter_free(struct msr_filter *f);
 void msr_map_fill(void *map, const struct msr_filter *f);

@@ -90,7 +90,6 @@ static noinline enum vcpu_next hypercall_to_user(struct vcpu *v, u32 opcode)
 		run->hypercall.ret = -KVM_EINVAL;
 		return hypercall_complete(v);
 	}
-	run->exit_reason = KVM_EXIT_HYPERCALL;
 	run->hypercall.nr = KVM_HC_MAP_GPA_RANGE;
 	memset(run->hypercall.args, 0, sizeof(run->hypercall.args));
 	run->hypercall.args[0] = gpa;
@@ -99,10 +98,10 @@ static noinline enum vcpu_next hypercall_to_user(struct vcpu *v, u32 opcode)
 	compat_set_hypercall_long(run, long64);
 	v->io->state = IO_HYPERCALL;
 	v->io->rip = v->vmcb->save.rip;
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_HYPERCALL);
 }
 
-/** hypercall_complete() - userspace has answered. */
+/* Userspace has answered. */
 enum vcpu_next hypercall_complete(struct vcpu *v)
 {
 	u64 ret = READ_ONCE(v->run->hypercall.ret);
@@ -128,7 +127,7 @@ static __always_inline enum vcpu_next hypercall(struct vcpu *v, u32 opcode)
 	next = insn_skip(v, opcode, 3);
 	if (unlikely(next != NEXT_GUEST))
 		return next;
-	long64 = (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L);
+	long64 = in_long64(s);
 	nr = long64 ? s->rax : (u32)s->rax;
 	if (unlikely(s->cpl))
 		r = -KVM_EPERM;
@@ -145,10 +144,9 @@ enum vcpu_next exit_vmmcall(struct vcpu *v)
 	return hypercall(v, 0xd9010f);
 }
 
-/**
- * exit_ud_exception() - #UD: VMCALL is what Intel's processors have for VMMCALL, and guests may use
- * either. RDPID is served where the processor lacks it.
- * @v: the vCPU
+/*
+ * #UD: VMCALL is what Intel's processors have for VMMCALL, and guests may use either. RDPID is
+ * served where the processor lacks it.
  */
 enum vcpu_next exit_ud_exception(struct vcpu *v)
 {
@@ -158,9 +156,5 @@ enum vcpu_next exit_ud_exception(struct vcpu *v)
 	next = hypercall(v, 0xc1010f);
 	if (next == NEXT_OUTER)		/* other bytes */
 		next = insn_rdpid(v);
-	if (next == NEXT_OUTER) {
-		raise(v, X86_TRAP_UD);
-		next = NEXT_GUEST;
-	}
-	return next;
+	return next == NEXT_OUTER ? raise_ud(v) : next;
 }

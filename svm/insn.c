@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Length and operands of an intercepted instruction where the hardware does not say (no NRIPS, no
- * DecodeAssists).
- */
+/* Length and operands of an intercepted instruction without NRIPS and DecodeAssists. */
 #include "svm/exit.h"
 
-/**
- * insn_advance() - the intercepted instruction has been carried out: move RIP behind it.
- * @v: the vCPU
- * @next_rip: address behind the instruction
- *
- * Ends an interrupt shadow, and raises the single-step trap that the instruction would have taken.
+/*
+ * The intercepted instruction has been carried out: moves RIP behind it, ends an interrupt shadow,
+ * and raises the single-step trap that the instruction would have taken.
  */
 void insn_advance(struct vcpu *v, u64 next_rip)
 {
@@ -28,19 +22,18 @@ void insn_advance(struct vcpu *v, u64 next_rip)
 	}
 }
 
-/** rip_after() - RIP + len as the mode has it: 32 bits wide outside 64-bit mode. */
+/* RIP + len as the mode has it: 32 bits wide outside 64-bit mode. */
 u64 rip_after(const struct vcpu *v, unsigned int len)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
 	u64 rip = s->rip + len;
 
-	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L) ? rip : (u32)rip;
+	return in_long64(s) ? rip : (u32)rip;
 }
 
 static u64 linear_rip(const struct vmcb_save *s)
 {
-	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L) ? s->rip :
-		(u32)(s->cs.base + (u32)s->rip);
+	return in_long64(s) ? s->rip : (u32)(s->cs.base + (u32)s->rip);
 }
 
 static __always_inline bool fetch_fast(struct vcpu *v, u64 buf[2])
@@ -83,14 +76,10 @@ static noinline int fetch_slow(struct vcpu *v, u8 *buf)
 	return done ?: -EFAULT;
 }
 
-/**
- * insn_fetch() - read up to 15 bytes at CS:RIP.
- * @v: the vCPU
- * @buf: 16 bytes
- *
- * Return: the number of bytes read (at least 1), -EAGAIN where that needs sleeping, -EFAULT where
- * they can't be read (the guest has changed its mapping meanwhile: executing the instruction again
- * raises the proper fault).
+/*
+ * Reads 15 bytes at CS:RIP, or as many as there are, at least 1: their number. -EAGAIN where that
+ * needs sleeping, -EFAULT where they can't be read (the guest has changed its mapping meanwhile:
+ * executing the instruction again raises the proper fault).
  */
 int insn_fetch(struct vcpu *v, u64 buf[2])
 {
@@ -128,14 +117,9 @@ static __always_inline enum vcpu_next end(struct vcpu *v, u32 opcode, unsigned i
 	return NEXT_GUEST;
 }
 
-/**
- * insn_end() - find the end of the intercepted instruction.
- * @v: the vCPU
- * @opcode: its bytes, the first one lowest
- * @opcode_len: 1 to 3
- * @next_rip: address behind it, for insn_advance()
- *
- * Return: NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or
+/*
+ * Finds the end of the intercepted instruction, whose 1 to 3 bytes of opcode are given, the first
+ * one lowest. NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or
  * NEXT_OUTER where the bytes are no longer that instruction (it is executed anew).
  */
 enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64 *next_rip)
@@ -143,7 +127,7 @@ enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64
 	return end(v, opcode, opcode_len, next_rip);
 }
 
-/** insn_skip() - step over the intercepted instruction; as insn_end() and insn_advance(). */
+/* insn_end() and insn_advance() */
 enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
 {
 	enum vcpu_next next;
@@ -155,93 +139,61 @@ enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
 	return next;
 }
 
-/*
- * Where does the opcode begin? *rex: the prefix right before it, else 0; *lock, *rep: F0 and F3
- * were among the prefixes.
- */
-static int skip_prefixes(const u8 *bytes, int n, bool long64, u8 *rex, bool *lock, bool *rep)
+/* 0F @opcode with a ModRM that names a register. */
+static enum vcpu_next decode_0f(struct vcpu *v, u8 opcode, u64 raw[2], struct crdr_move *m)
 {
-	int i;
+	const u8 *bytes = (u8 *)raw, wanted[] = { 0x0f, opcode };
+	enum emul_mode mode = cpu_mode(v);
+	int n = insn_fetch(v, raw), at = 0;
+	u8 rex = 0;
 
-	*rex = 0;
-	*lock = false;
-	*rep = false;
-	for (i = 0; i < n; i++) {
-		switch (bytes[i]) {
-		case 0xf0:
-			*lock = true;
-			break;
-		case 0xf3:
-			*rep = true;
-			break;
-		case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
-		case 0x66: case 0x67: case 0xf2:
-			break;
-		default:
-			if (!long64 || (bytes[i] & 0xf0) != 0x40)
-				return i;
-			*rex = bytes[i];
-			continue;
-		}
-		*rex = 0;
-	}
-	return i;
-}
-
-/**
- * insn_crdr() - decode MOV to or from a control or debug register (0F 20..23).
- * @v: the vCPU
- * @opcode: second opcode byte
- * @m: the decoded move
- *
- * LOCK MOV CR0 is MOV CR8 outside 64-bit mode (APM vol. 3, MOV CRn). RIP is not moved: use rip +
- * m->len.
- */
-enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
-{
-	bool long64 = cpu_mode(v) == EMUL_LONG64;
-	u64 raw[2];
-	const u8 *bytes = (u8 *)raw;
-	bool lock, rep;
-	int n, i;
-	u8 rex;
-
-	n = insn_fetch(v, raw);
 	if (n == -EAGAIN)
 		return NEXT_SLEEP;
-	i = skip_prefixes(bytes, n, long64, &rex, &lock, &rep);
-	if (n < 0 || i + 3 > n || bytes[i] != 0x0f || bytes[i + 1] != opcode)
+	if (n > 0)
+		at = emul_insn_len(bytes, n, mode, wanted, 2);
+	if (!at || at >= n)
 		return NEXT_OUTER;
-	m->cr = ((bytes[i + 2] >> 3) & 7) | (rex & 4 ? 8 : 0) | (lock ? 8 : 0);
-	m->gpr = (bytes[i + 2] & 7) | (rex & 1 ? 8 : 0);
-	m->len = i + 3;
+	if (mode == EMUL_LONG64 && at > 2 && (bytes[at - 3] & 0xf0) == 0x40)
+		rex = bytes[at - 3];	/* counts only right before the opcode */
+	m->gpr = (bytes[at] & 7) | (rex & 1 ? 8 : 0);
+	m->len = at + 1;
 	return NEXT_GUEST;
 }
 
-/**
- * insn_rdpid() - RDPID, which processors without it refuse with #UD (KVM_GET_EMULATED_CPUID).
- * @v: the vCPU
- *
- * Return: NEXT_OUTER where it is another instruction or the guest does not have this one.
+/* MOV to or from a control or debug register, 0F 20..23. RIP is not moved: use rip + m->len. */
+enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
+{
+	struct vmcb_control *c = &v->vmcb->control;
+	u64 bytes[2];
+
+	if (!svm_caps.decode || !svm_caps.nrips || !c->next_rip)
+		return decode_0f(v, opcode, bytes, m);
+	m->gpr = c->exit_info_1 & 15;
+	m->len = c->next_rip - v->vmcb->save.rip;
+	return NEXT_GUEST;
+}
+
+/*
+ * RDPID, which processors without it refuse with #UD (KVM_GET_EMULATED_CPUID). NEXT_OUTER where it
+ * is another instruction or the guest does not have this one.
  */
 enum vcpu_next insn_rdpid(struct vcpu *v)
 {
-	bool long64 = cpu_mode(v) == EMUL_LONG64, lock, rep;
+	const u8 *bytes;
+	struct crdr_move m;
+	enum vcpu_next next;
 	u64 raw[2];
-	const u8 *bytes = (u8 *)raw;
-	int n, i;
-	u8 rex;
 
 	if (!(v->features & GF_RDPID))
 		return NEXT_OUTER;
-	n = insn_fetch(v, raw);
-	if (n == -EAGAIN)
-		return NEXT_SLEEP;
-	i = skip_prefixes(bytes, n, long64, &rex, &lock, &rep);
-	if (lock || !rep || i + 3 > n || bytes[i] != 0x0f || bytes[i + 1] != 0xc7 ||
-	    (bytes[i + 2] & 0xf8) != 0xf8)
+	next = decode_0f(v, 0xc7, raw, &m);
+	if (next != NEXT_GUEST)
+		return next;
+	bytes = (u8 *)raw;
+	if ((bytes[m.len - 1] & 0xf8) != 0xf8 || memchr(bytes, 0xf0, m.len - 3) ||
+	    !memchr(bytes, 0xf3, m.len - 3))
 		return NEXT_OUTER;
-	reg_write_sized(v, (bytes[i + 2] & 7) | (rex & 1 ? 8 : 0), v->tsc_aux, long64 ? 8 : 4);
-	insn_advance(v, rip_after(v, i + 3));
+	reg_write_sized(v, m.gpr, v->tsc_aux, cpu_mode(v) == EMUL_LONG64 ? 8 : 4);
+	insn_advance(v, rip_after(v, m.len));
 	return NEXT_GUEST;
 }

@@ -1,31 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Port I/O: IN and OUT go to an in-kernel device or to userspace; the string forms go through the
- * emulator.
- */
+/* Port I/O: IN and OUT go to a device here or to userspace, the string forms to the emulator. */
 #include "svm/io.h"
 
-/** io_pending() - does the last exit wait for completion? */
+/* Does the last exit wait for completion? */
 bool io_pending(struct vcpu *v)
 {
 	return v->io->state != IO_NONE;
 }
 
-/** port_in_kernel_read() - IN from an in-kernel device; false where userspace has the port. */
+/* IN from an in-kernel device; false where userspace has the port. */
 bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val)
 {
 	return irqchip_has_port(port) && irqchip_full(&v->vm->irqchip) &&
 	       irqchip_port_read(&v->vm->irqchip, port, size, val);
 }
 
-/**
- * port_in_kernel_write() - OUT to an in-kernel device or an ioeventfd; false where userspace has
- * the port.
- * @v: the vCPU
- * @port: its number
- * @size: in bytes
- * @data: the value
- */
+/* OUT to an in-kernel device or an ioeventfd; false where userspace has the port. */
 bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const void *data)
 {
 	u32 val = 0;
@@ -39,7 +29,7 @@ bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const voi
 	return v->vm->ioevent_write && v->vm->ioevent_write(v->vm, true, port, size, data);
 }
 
-/** port_to_user() - KVM_EXIT_IO; for OUT the data is in v->pio_data already. */
+/* KVM_EXIT_IO; for OUT the data is in v->pio_data already. */
 enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in,
 			    unsigned int count)
 {
@@ -50,20 +40,15 @@ enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in
 	io->size = size;
 	io->in = in;
 	io->count = count;
-	run->exit_reason = KVM_EXIT_IO;
 	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
 	run->io.size = size;
 	run->io.port = port;
 	run->io.count = count;
 	run->io.data_offset = PAGE_SIZE;
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_IO);
 }
 
-/**
- * exit_ioio() - EXITINFO1 names port, size and direction, EXITINFO2 the next RIP (APM vol. 2,
- * 15.10.2).
- * @v: the vCPU
- */
+/* EXITINFO1 names port, size and direction, EXITINFO2 the next RIP (APM vol. 2, 15.10.2). */
 enum vcpu_next exit_ioio(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
@@ -95,7 +80,7 @@ enum vcpu_next exit_ioio(struct vcpu *v)
 	return port_to_user(v, port, size, in, 1);
 }
 
-/** io_complete() - userspace has answered; finish the instruction. May need userspace again. */
+/* Userspace has answered: finishes the instruction. May need userspace again. */
 enum vcpu_next io_complete(struct vcpu *v)
 {
 	struct vcpu_io *io = v->io;

@@ -5,9 +5,8 @@
 
 #include "svm/exit.h"
 
-/* fragments that one iteration of an instruction reads: 2 x 16 bytes over page borders */
+/* Fragments of one iteration: 2 x 16 bytes over page borders are read, 512 bytes written by INS. */
 #define IO_MAX_READS	8
-/* those that one writes: INS, up to 512 bytes */
 #define IO_MAX_WRITES	64
 
 enum io_state {
@@ -16,10 +15,9 @@ enum io_state {
 	IO_MSR,			/* RDMSR or WRMSR does */
 	IO_HYPERCALL,		/* VMMCALL does */
 	IO_MOV_READ,		/* a plain MOV waits for MMIO data */
-	IO_EMUL_READ,		/* emulated instruction waits for MMIO data */
+	IO_EMUL_READ,		/* emulated instruction waits for MMIO data, reads[nr_reads] */
 	IO_EMUL_PIO,		/* emulated INS waits for port data */
-	/* emulated instruction is done; its writes go to userspace one by one */
-	IO_EMUL_WRITE,
+	IO_EMUL_WRITE,		/* emulated instruction is done; its writes go one by one */
 };
 
 struct io_fragment {
@@ -45,12 +43,9 @@ struct vcpu_io {
 	bool gpa_valid;
 	u64 gpa;
 
-	/*
-	 * MMIO reads of the current iteration, answered; replayed when the instruction is run again
-	 */
+	/* MMIO reads of this iteration, answered; replayed when the instruction is run again */
 	unsigned int nr_reads, next_read;
 	struct io_fragment reads[IO_MAX_READS];
-	bool read_waiting;	/* reads[nr_reads] has been asked of userspace */
 	u64 reads_key;		/* the iteration they belong to: its RCX */
 
 	/* MMIO writes, posted */

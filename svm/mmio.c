@@ -11,12 +11,6 @@
 #include "svm/io.h"
 #include "uapi/svm.h"
 
-#define NPF_PRESENT	BIT_ULL(0)
-#define NPF_WRITE	BIT_ULL(1)
-#define NPF_FETCH	BIT_ULL(4)
-/* EXITINFO1: fault on the final address, not on a guest page table */
-#define NPF_FINAL	BIT_ULL(32)
-
 /* --- devices --- */
 
 static bool lapic_page(struct vcpu *v, u64 gpa)
@@ -87,18 +81,13 @@ static struct vcpu *emul_vcpu(struct emul *e)
 	return e->opaque;
 }
 
-/* GVA to GPA for a data access; the #NPF's own address is taken where it is this access's. */
-static enum emul_status translate(struct emul *e, u64 addr, u32 access, u64 *gpa)
+static enum emul_status walk(struct emul *e, u64 addr, u32 access, u64 *gpa)
 {
 	struct vcpu *v = emul_vcpu(e);
 	struct walk_fault fault = {};
 	struct walk_ctx w;
 	int r;
 
-	if (v->io->gpa_valid && !((addr ^ v->io->gpa) & ~PAGE_MASK)) {
-		*gpa = v->io->gpa;
-		return EMUL_DONE;
-	}
 	if (e->cpl == 3)
 		access |= WALK_USER;
 	if (!v->can_sleep)
@@ -112,25 +101,41 @@ static enum emul_status translate(struct emul *e, u64 addr, u32 access, u64 *gpa
 	return emul_set_fault(e, X86_TRAP_PF, true, fault.error_code, addr);
 }
 
+/* GVA to GPA for a data access; the #NPF's own address is taken where it is this access's. */
+static enum emul_status translate(struct emul *e, u64 addr, u32 access, u64 *gpa)
+{
+	struct vcpu_io *io = emul_vcpu(e)->io;
+
+	if (!io->gpa_valid || ((addr ^ io->gpa) & ~PAGE_MASK))
+		return walk(e, addr, access, gpa);
+	*gpa = io->gpa;
+	return EMUL_DONE;
+}
+
+/* Both pages must permit the store before either is changed. */
+static enum emul_status translate_write(struct emul *e, u64 addr, unsigned int len, u64 gpa[2])
+{
+	unsigned int n = min_t(u64, len, PAGE_SIZE - (addr & ~PAGE_MASK));
+	enum emul_status st = translate(e, addr, WALK_WRITE, &gpa[0]);
+
+	if (st == EMUL_DONE && n < len)
+		st = translate(e, addr + n, WALK_WRITE, &gpa[1]);
+	return st;
+}
+
+/* Memory that a slot has, but can't be reached: not now, or not at all. */
+static enum emul_status out_of_reach(struct vcpu *v)
+{
+	return v->can_sleep ? EMUL_UNHANDLED : EMUL_RETRY;
+}
+
 static enum emul_status op_fetch(struct emul *e, u64 addr, void *buf, unsigned int len)
 {
 	struct vcpu *v = emul_vcpu(e);
-	struct walk_fault fault = {};
-	struct walk_ctx w;
 	u64 gpa;
-	int r;
+	enum emul_status st = walk(e, addr, WALK_FETCH, &gpa);
 
-	walk_ctx_init(v, &w);
-	r = gva_to_gpa(&v->vm->mem, &w, addr,
-		       WALK_FETCH | (e->cpl == 3 ? WALK_USER : 0) |
-		       (v->can_sleep ? 0 : WALK_ATOMIC), &gpa, &fault);
-	if (r == -EAGAIN)
-		return EMUL_RETRY;
-	if (r)
-		return emul_set_fault(e, X86_TRAP_PF, true, fault.error_code, addr);
-	if (guest_read(v, gpa, buf, len))
-		return v->can_sleep ? EMUL_UNHANDLED : EMUL_RETRY;
-	return EMUL_DONE;
+	return st == EMUL_DONE && guest_read(v, gpa, buf, len) ? out_of_reach(v) : st;
 }
 
 /* Which iteration of a REP instruction is it? Answered reads belong to one. */
@@ -171,7 +176,7 @@ static enum emul_status mmio_read(struct vcpu *v, u64 gpa, void *buf, unsigned i
 		memcpy(buf, f->data, len);
 		return EMUL_DONE;
 	}
-	io->read_waiting = true;
+	io->state = IO_EMUL_READ;
 	return EMUL_IO;
 }
 
@@ -218,7 +223,7 @@ static enum emul_status op_read(struct emul *e, u64 addr, void *buf, unsigned in
 			return st;
 		if (is_memory(v, gpa, false)) {
 			if (guest_read(v, gpa, buf, n))
-				return v->can_sleep ? EMUL_UNHANDLED : EMUL_RETRY;
+				return out_of_reach(v);
 			continue;
 		}
 		n = min(n, 8u);
@@ -232,26 +237,21 @@ static enum emul_status op_read(struct emul *e, u64 addr, void *buf, unsigned in
 static enum emul_status op_write(struct emul *e, u64 addr, const void *buf, unsigned int len)
 {
 	struct vcpu *v = emul_vcpu(e);
-	u64 gpa, next_gpa = 0;
-	enum emul_status st;
+	u64 pages[2] = {}, gpa;
+	enum emul_status st = translate_write(e, addr, len, pages);
 	unsigned int n;
 
-	/* Both pages must permit the store before either is changed. */
-	n = min_t(u64, len, PAGE_SIZE - (addr & ~PAGE_MASK));
-	st = translate(e, addr, WALK_WRITE, &gpa);
-	if (st == EMUL_DONE && n < len)
-		st = translate(e, addr + n, WALK_WRITE, &next_gpa);
-	for (; st == EMUL_DONE && len; len -= n, buf += n, gpa += n) {
+	for (gpa = pages[0]; st == EMUL_DONE && len; len -= n, buf += n, gpa += n) {
 		n = min_t(u64, len, PAGE_SIZE - (gpa & ~PAGE_MASK));
 		if (is_memory(v, gpa, true)) {
 			if (guest_write(v, gpa, buf, n))
-				return v->can_sleep ? EMUL_UNHANDLED : EMUL_RETRY;
+				return out_of_reach(v);
 		} else {
 			n = min(n, 8u);
 			st = mmio_write(v, gpa, buf, n);
 		}
 		if (!((gpa + n) & ~PAGE_MASK))
-			gpa = next_gpa - n;
+			gpa = pages[1] - n;
 	}
 	return st;
 }
@@ -267,9 +267,7 @@ static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const 
 	st = translate(e, addr, WALK_WRITE, &gpa);
 	if (st != EMUL_DONE)
 		return st;
-	/*
-	 * A locked access to a device, or one that straddles pages, has no atomicity to keep here.
-	 */
+	/* Where it goes to a device, or straddles pages, there is no atomicity to keep. */
 	if (len > 8 || (gpa & (len - 1)) || !is_memory(v, gpa, true))
 		return op_write(e, addr, new, len);
 	if (!v->can_sleep)
@@ -284,14 +282,9 @@ static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const 
 
 static enum emul_status op_probe_write(struct emul *e, u64 addr, unsigned int len)
 {
-	unsigned int n = min_t(u64, len, PAGE_SIZE - (addr & ~PAGE_MASK));
-	enum emul_status st;
-	u64 gpa;
+	u64 gpa[2];
 
-	st = translate(e, addr, WALK_WRITE, &gpa);
-	if (st == EMUL_DONE && n < len)
-		st = translate(e, addr + n, WALK_WRITE, &gpa);
-	return st;
+	return translate_write(e, addr, len, gpa);
 }
 
 /* --- the emulator's view of ports --- */
@@ -343,10 +336,7 @@ static enum emul_status op_pio_out(struct emul *e, u16 port, unsigned int size, 
 	return EMUL_DONE;
 }
 
-/*
- * The intercept is taken after the permission check of the TSS bitmap (APM vol. 2, 15.10.1):
- * hardware has done it.
- */
+/* The intercept comes after the check of the TSS's bitmap (APM vol. 2, 15.10.1). */
 static enum emul_status op_pio_allowed(struct emul *e, u16 port, unsigned int size)
 {
 	return EMUL_DONE;
@@ -433,12 +423,11 @@ static enum vcpu_next mmio_to_user(struct vcpu *v, u64 gpa, unsigned int len, u6
 {
 	struct kvm_run *run = v->run;
 
-	run->exit_reason = KVM_EXIT_MMIO;
 	run->mmio.phys_addr = gpa;
 	run->mmio.len = len;
 	run->mmio.is_write = write;
 	memcpy(run->mmio.data, &data, sizeof(data));
-	return NEXT_USER;
+	return vcpu_exit(v, KVM_EXIT_MMIO);
 }
 
 /* Posted writes, one exit each; devices in the kernel take theirs here. */
@@ -475,9 +464,8 @@ static void drop_unretired_writes(struct vcpu_io *io)
 }
 
 /*
- * Does the instruction access memory at one address only? Only then is it the one that #NPF has
- * translated. String instructions move on, PUSH, POP and CALL of memory have the stack as well, and
- * loads of segment registers and far jumps the descriptor table.
+ * Only where an instruction accesses one address is it the one that #NPF has translated. PUSH, POP
+ * and CALL have the stack as well, loads of segment registers and far jumps the descriptor table.
  */
 static bool one_operand(const struct emul_insn *in)
 {
@@ -503,15 +491,10 @@ static enum vcpu_next emul_step(struct vcpu *v)
 		emul_store(v);
 		return post_writes(v);
 	case EMUL_IO:
-		if (io->read_waiting) {
-			io->state = IO_EMUL_READ;
+		if (io->state == IO_EMUL_READ)
 			return mmio_to_user(v, io->reads[io->nr_reads].gpa,
 					    io->reads[io->nr_reads].len, 0, false);
-		}
-		/*
-		 * INS: port_to_user() has filled kvm_run. Userspace sees, and may change, how far
-		 * it is.
-		 */
+		/* INS: kvm_run is filled. Userspace sees, and may change, how far it is. */
 		emul_store(v);
 		return NEXT_USER;
 	case EMUL_RETRY:
@@ -539,10 +522,7 @@ static enum vcpu_next emul_step(struct vcpu *v)
 	}
 }
 
-/*
- * Does this access begin at the start of a page? #NPF there may tell of the rest of one that began
- * in the page before. False also for addresses relative to RIP.
- */
+/* Does this access begin at a page? #NPF there may be of one that began before. False if unsure. */
 static bool begins_page(struct vcpu *v, const u8 *bytes, const struct emul_mov *m, bool long64)
 {
 	unsigned int mod = bytes[m->modrm] >> 6, rm = bytes[m->modrm] & 7, index;
@@ -572,8 +552,8 @@ static bool begins_page(struct vcpu *v, const u8 *bytes, const struct emul_mov *
 }
 
 /*
- * A plain MOV of a device register, as drivers do it. The processor has checked and translated the
- * address when it raised #NPF. NEXT_SLEEP: not such an instruction, nothing done.
+ * A plain MOV of a device register, whose address the processor checked when it raised #NPF.
+ * NEXT_SLEEP: not such an instruction, nothing done.
  */
 static enum vcpu_next mov_device(struct vcpu *v, const u8 *bytes, u64 gpa, bool store)
 {
@@ -606,11 +586,9 @@ static enum vcpu_next mov_device(struct vcpu *v, const u8 *bytes, u64 gpa, bool 
 	return mmio_to_user(v, gpa, m.size, 0, false);
 }
 
-/**
- * emulate() - emulate the instruction at CS:RIP.
- * @v: the vCPU
- * @gpa: address of its (only) memory operand, from #NPF; or EMULATE_NO_GPA
- * @store: whether #NPF came from a write
+/*
+ * Emulates the instruction at CS:RIP. @gpa: of its only memory operand, from #NPF, or
+ * EMULATE_NO_GPA; @store: #NPF came from a write.
  */
 enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store)
 {
@@ -636,7 +614,6 @@ enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store)
 	io->nr_reads = 0;
 	io->nr_writes = 0;
 	io->next_write = 0;
-	io->read_waiting = false;
 	io->pio_ready = false;
 	io->pio_out = false;
 	emul_load(v);
@@ -647,7 +624,7 @@ enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store)
 	return emul_step(v);
 }
 
-/** mmio_complete() - userspace has answered an MMIO or string-I/O exit. */
+/* Userspace has answered an MMIO or string-I/O exit. */
 enum vcpu_next mmio_complete(struct vcpu *v)
 {
 	struct vcpu_io *io = v->io;
@@ -670,7 +647,6 @@ enum vcpu_next mmio_complete(struct vcpu *v)
 		f = &io->reads[io->nr_reads];
 		memcpy(f->data, v->run->mmio.data, f->len);
 		io->nr_reads++;
-		io->read_waiting = false;
 		break;
 	case IO_EMUL_PIO:
 		io->pio_ready = true;
@@ -687,10 +663,7 @@ enum vcpu_next mmio_complete(struct vcpu *v)
 
 /* --- #NPF --- */
 
-/*
- * Userspace does not back this page (KVM_CAP_MEMORY_FAULT_INFO): KVM_RUN fails, and kvm_run says
- * where.
- */
+/* Userspace does not back this page: KVM_RUN fails, and kvm_run says where. */
 static enum vcpu_next exit_memory_fault(struct vcpu *v, u64 gpa)
 {
 	struct svm_memory_fault *fault = (void *)v->run->padding;
@@ -700,11 +673,7 @@ static enum vcpu_next exit_memory_fault(struct vcpu *v, u64 gpa)
 	return vcpu_fail(v, -EFAULT);
 }
 
-/**
- * exit_npf() - nested page fault at EXITINFO2 with the error code in EXITINFO1 (APM vol. 2,
- * 15.25.6).
- * @v: the vCPU
- */
+/* Nested page fault at EXITINFO2 with the error code in EXITINFO1 (APM vol. 2, 15.25.6). */
 enum vcpu_next exit_npf(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
@@ -724,10 +693,7 @@ enum vcpu_next exit_npf(struct vcpu *v)
 	case NPT_OK:
 		return NEXT_GUEST;
 	case NPT_MMIO:
-		/*
-		 * The access of an event's delivery (IDT, TSS or stack in a hole), not of an
-		 * instruction.
-		 */
+		/* Of an event's delivery (IDT, TSS or stack in a hole), not of an instruction. */
 		if (v->exception.injected || v->nmi_injected || v->irq_injected)
 			return exit_delivery_error(v, gpa);
 		/* Only a fault on the final address is an access of the instruction itself. */

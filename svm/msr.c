@@ -12,7 +12,6 @@
 #include <asm/msr-index.h>
 
 #include "svm/io.h"
-#include "svm/msr_filter.h"
 
 /* 65,536 ports and three bits of overhang (APM vol. 2, 15.10.1) */
 #define IOPM_SIZE	(3 * PAGE_SIZE)
@@ -42,7 +41,7 @@ static void msrpm_pass(void *map, u32 msr, const struct msr_filter *f)
 	}
 }
 
-/** msr_map_fill() - make a permission map; @f is the VM's filter or NULL. */
+/* Makes a permission map; @f is the VM's filter or NULL. */
 void msr_map_fill(void *map, const struct msr_filter *f)
 {
 	unsigned int i;
@@ -73,7 +72,7 @@ void msr_maps_exit(void)
 		free_pages_exact(msrpm, MSRPM_SIZE);
 }
 
-/** msr_setup_vmcb() - the permission maps: the VM's own, where it has a filter. */
+/* The permission maps: the VM's own, where it has a filter. */
 void msr_setup_vmcb(struct vcpu *v)
 {
 	struct srcu_struct *srcu = &v->vm->mem.srcu;
@@ -102,11 +101,8 @@ static noinline enum vcpu_next msr_refused(struct vcpu *v, bool write, int error
 		     error == -ENOENT ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
 	struct kvm_run *run = v->run;
 
-	if (!(READ_ONCE(v->vm->msr_exits) & reason)) {
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
-	run->exit_reason = write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR;
+	if (!(READ_ONCE(v->vm->msr_exits) & reason))
+		return raise_gp(v);
 	memset(&run->msr, 0, sizeof(run->msr));
 	run->msr.reason = reason;
 	run->msr.index = v->regs[REG_RCX];
@@ -116,23 +112,21 @@ static noinline enum vcpu_next msr_refused(struct vcpu *v, bool write, int error
 	v->io->in = !write;
 	v->io->rip = v->vmcb->save.rip;
 	v->io->next_rip = next_rip;
-	return NEXT_USER;
+	return vcpu_exit(v, write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR);
 }
 
-/** msr_complete() - userspace has answered. */
+/* Userspace has answered. */
 enum vcpu_next msr_complete(struct vcpu *v)
 {
-	if (READ_ONCE(v->run->msr.error)) {
-		raise_error(v, X86_TRAP_GP, 0);
-		return NEXT_GUEST;
-	}
+	if (READ_ONCE(v->run->msr.error))
+		return raise_gp(v);
 	if (v->io->in)
 		reg_write_edx_eax(v, READ_ONCE(v->run->msr.data));
 	insn_advance(v, v->io->next_rip);
 	return NEXT_GUEST;
 }
 
-/** exit_msr() - EXITINFO1 is 0 for RDMSR, 1 for WRMSR (APM vol. 2, 15.11). */
+/* EXITINFO1 is 0 for RDMSR, 1 for WRMSR (APM vol. 2, 15.11). */
 enum vcpu_next exit_msr(struct vcpu *v)
 {
 	const struct msr_filter *f = srcu_dereference(v->vm->msr_filter, &v->vm->mem.srcu);
@@ -164,10 +158,7 @@ enum vcpu_next exit_msr(struct vcpu *v)
 	return NEXT_GUEST;
 }
 
-/*
- * --- TSC_AUX: swapped once and put back at the return to userspace, like KVM's user-return MSRs
- * ---
- */
+/* --- TSC_AUX: swapped once and put back at the return to userspace --- */
 
 struct tsc_aux_cpu {
 	struct user_return_notifier urn;
@@ -196,20 +187,15 @@ static void tsc_aux_user_return(struct user_return_notifier *urn)
 	local_irq_restore(flags);
 }
 
-/**
- * tsc_aux_enter() - load the guest's TSC_AUX for a stay, if RDTSCP is the guest's to use.
- * Preemption is off.
- * @v: the vCPU
+/*
+ * Loads the guest's TSC_AUX for a stay; preemption is off. Even where CPUID does not offer RDTSCP:
+ * neither the host's value nor another guest's is to be read.
  */
 void tsc_aux_enter(struct vcpu *v)
 {
 	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
 	unsigned long flags;
 
-	/*
-	 * Even where CPUID does not offer RDTSCP: neither the host's value nor another guest's is
-	 * to be read.
-	 */
 	if (likely(t->current_value == v->tsc_aux) || !boot_cpu_has(X86_FEATURE_RDTSCP))
 		return;
 	local_irq_save(flags);
@@ -223,10 +209,7 @@ void tsc_aux_enter(struct vcpu *v)
 	local_irq_restore(flags);
 }
 
-/**
- * tsc_aux_cpu_init() - this CPU gets SVM: note the host's value, which does not change. Interrupts
- * are off.
- */
+/* This CPU gets SVM: notes the host's value, which does not change. Interrupts are off. */
 void tsc_aux_cpu_init(void)
 {
 	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
@@ -237,7 +220,7 @@ void tsc_aux_cpu_init(void)
 	t->current_value = t->host;
 }
 
-/** tsc_aux_cpu_exit() - SVM goes off on this CPU: leave nothing behind. Interrupts are off. */
+/* SVM goes off on this CPU: leaves nothing behind. Interrupts are off. */
 void tsc_aux_cpu_exit(void)
 {
 	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);

@@ -7,7 +7,6 @@
 #include <linux/uaccess.h>
 
 #include "svm/exit.h"
-#include "svm/msr_filter.h"
 
 #define MAX_MSRS	(8 * 0x600)	/* bits of one range */
 
@@ -24,13 +23,9 @@ void msr_filter_free(struct msr_filter *f)
 	kfree(f);
 }
 
-/**
- * msr_filter_allows() - may the guest do this?
- * @f: the filter
- * @index: the MSR; those of the x2APIC are never filtered
- * @op: KVM_MSR_FILTER_READ or WRITE
- *
- * Return: what the first range says that covers it, else the default.
+/*
+ * May the guest do @op, KVM_MSR_FILTER_READ or WRITE? As the first range says that covers the MSR,
+ * else the default. Those of the x2APIC are never filtered.
  */
 bool msr_filter_allows(const struct msr_filter *f, u32 index, u32 op)
 {
@@ -95,11 +90,10 @@ err:
 }
 
 /**
- * svm_set_msr_filter() - KVM_X86_SET_MSR_FILTER.
+ * svm_set_msr_filter() - KVM_X86_SET_MSR_FILTER. When it returns, no vCPU uses the old one. Sleeps.
  * @vm: the VM, locked
  * @u: the filter; without ranges it removes the one there is
  *
- * When it returns, no vCPU uses the old filter. Sleeps.
  * Return: 0, -EINVAL (unknown flags, a range that is too long or has no flags, DEFAULT_DENY without
  * ranges), -EFAULT, -ENOMEM.
  */

@@ -23,12 +23,12 @@ MODULE_PARM_DESC(halt_poll_ns, "longest look-out for an event before HLT sleeps,
 /* --- kicks --- */
 
 /**
- * vcpu_kick() - make a vCPU leave the guest, or wake it from HLT.
+ * vcpu_kick() - make a vCPU leave the guest, or wake it from HLT. Any context.
  * @v: the vCPU
  *
- * Any context. v->mode is VCPU_IN_GUEST for the whole stay, not only around VMRUN, so the vCPU
- * needs no barrier at each entry: with GIF=0 it looks at v->requests, and an IPI sent later than
- * that look is still pending at VMRUN and exits at once.
+ * v->mode is VCPU_IN_GUEST for the whole stay, not only around VMRUN, so the vCPU needs no barrier
+ * at each entry: with GIF=0 it looks at v->requests, and an IPI sent later than that look is still
+ * pending at VMRUN and exits at once.
  */
 void vcpu_kick(struct vcpu *v)
 {
@@ -79,10 +79,7 @@ static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
 	tsc_aux_enter(v);
 	smp_store_mb(v->mode, VCPU_IN_GUEST);	/* pairs with vcpu_kick() */
 	fpu_load(v);
-	/*
-	 * FS, GS, TR, LDTR and the syscall MSRs stay as they are while this task runs with
-	 * preemption off.
-	 */
+	/* FS, GS, TR, LDTR and the syscall MSRs stay as they are while preemption is off. */
 	vmsave(sc->host_vmcb_pa);
 	compat_guest_enter();
 	return true;
@@ -93,56 +90,39 @@ static void stay_end(struct vcpu *v)
 	compat_guest_exit();
 	fpu_store(v);
 	WRITE_ONCE(v->mode, VCPU_OUTSIDE);
-	/*
-	 * The next return to userspace must not take the guest's branch predictions with it
-	 * (VMSCAPE).
-	 */
+	/* The guest's branch predictions must not come along to userspace (VMSCAPE). */
 	compat_ibpb_exit_to_user();
 	preempt_enable();
 }
 
-/*
- * Breakpoint addresses are swapped only where the guest has breakpoints enabled. #VMEXIT leaves DR7
- * with all of them disabled (APM vol. 2, 15.6), so the host's DR7 is put back where it has any.
- */
-static void dr_swap_in(struct vcpu *v, unsigned long *host)
+static void dr_load(const u64 *dr)
 {
-	const u64 *dr = v->guest_debug & KVM_GUESTDBG_USE_HW_BP ? v->debug_dr : v->dr;
-
-	get_debugreg(host[0], 0);
-	get_debugreg(host[1], 1);
-	get_debugreg(host[2], 2);
-	get_debugreg(host[3], 3);
 	set_debugreg(dr[0], 0);
 	set_debugreg(dr[1], 1);
 	set_debugreg(dr[2], 2);
 	set_debugreg(dr[3], 3);
 }
 
-static void dr_swap_out(const unsigned long *host)
-{
-	set_debugreg(host[0], 0);
-	set_debugreg(host[1], 1);
-	set_debugreg(host[2], 2);
-	set_debugreg(host[3], 3);
-}
-
-static inline bool guest_breakpoints(const struct vcpu *v)
-{
-	return v->vmcb->save.dr7 & 0xff;
-}
-
 /*
- * GIF=0. Context tracking only matters on nohz_full CPUs; elsewhere the stay as a whole was noted
- * to RCU.
+ * Breakpoint addresses are swapped only where the guest has breakpoints enabled. #VMEXIT leaves DR7
+ * with all of them disabled (APM vol. 2, 15.6), so the host's DR7 is put back where it has any.
  */
+static void dr_swap_in(struct vcpu *v, u64 *host)
+{
+	get_debugreg(host[0], 0);
+	get_debugreg(host[1], 1);
+	get_debugreg(host[2], 2);
+	get_debugreg(host[3], 3);
+	dr_load(v->guest_debug & KVM_GUESTDBG_USE_HW_BP ? v->debug_dr : v->dr);
+}
+
+/* GIF=0. Context tracking is for nohz_full CPUs; elsewhere the whole stay was noted to RCU. */
 static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 {
 	u64 host_spec = 0, guest_spec = 0;
 	bool tracking = context_tracking_enabled_this_cpu();
-	bool swap_dr = unlikely(guest_breakpoints(v));
-	unsigned long host_dr[4];
-	u64 host_xcr0 = 0;
+	bool swap_dr = unlikely(v->vmcb->save.dr7 & 0xff);
+	u64 host_dr[4], host_xcr0 = 0;
 	int r;
 
 	if (svm_caps.spec_ctrl) {
@@ -157,10 +137,7 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 	}
 	if (unlikely(swap_dr))
 		dr_swap_in(v, host_dr);
-	/*
-	 * Where the process has an LDT, another thread may have changed it (by IPI) since
-	 * stay_begin().
-	 */
+	/* Another thread of the process may have changed its LDT (by IPI) since stay_begin(). */
 	if (unlikely(compat_ldt()))
 		vmsave(sc->host_vmcb_pa);
 	if (unlikely(tracking))
@@ -169,16 +146,13 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 	if (unlikely(tracking))
 		compat_context_exit();
 	if (unlikely(swap_dr))
-		dr_swap_out(host_dr);
+		dr_load(host_dr);
 	if (unlikely(this_cpu_read(cpu_dr7))) {
 		set_debugreg(DR6_RESERVED, 6);
 		set_debugreg(this_cpu_read(cpu_dr7), 7);
 	}
 	if (host_xcr0) {
-		/*
-		 * QEMU's TCG does not intercept XSETBV (Documentation/errata.rst): see what the
-		 * guest did to XCR0.
-		 */
+		/* QEMU's TCG does not intercept XSETBV (Documentation/errata.rst). */
 		if (svm_caps.nested)
 			v->xcr0 = xgetbv(XCR_XFEATURE_ENABLED_MASK);
 		if (unlikely(v->xcr0 != host_xcr0))
@@ -199,9 +173,8 @@ static bool take_event_request(struct vcpu *v)
 }
 
 /*
- * stay() - run the guest until an exit needs more than the inner loop can give.
- *
- * Context: preemptible on entry and exit; the SRCU read lock of the memory slots is held.
+ * Runs the guest until an exit needs more than the inner loop can give. Preemptible on entry and
+ * exit; the SRCU read lock of the memory slots is held.
  */
 static enum vcpu_next stay(struct vcpu *v)
 {
@@ -266,35 +239,25 @@ static enum vcpu_next stay(struct vcpu *v)
 
 /* --- the outer loop --- */
 
-static bool halted(const struct vcpu *v)
-{
-	return v->mp_state == KVM_MP_STATE_HALTED;
-}
-
 static bool must_wake(struct vcpu *v)
 {
 	if (signal_pending(current) || READ_ONCE(v->run->COMPAT_IMMEDIATE_EXIT))
 		return true;
-	if (halted(v))
+	if (v->mp_state == KVM_MP_STATE_HALTED)
 		return events_pending(v);
 	return v->apic && READ_ONCE(v->apic->events);	/* before its SIPI it serves no requests */
-}
-
-static unsigned int poll_limit(struct vcpu *v)
-{
-	return READ_ONCE(v->vm->has_halt_poll) ? READ_ONCE(v->vm->halt_poll_ns) : halt_poll_ns;
 }
 
 /*
  * Sleeps until something is pending for the vCPU, or a signal. A vCPU whose last sleeps were short
  * looks out for a while first, where no other task wants the CPU: that saves the way through the
- * scheduler. The while grows as long as it pays, and falls to nothing at the first long sleep, so
- * an idle guest burns none of the host's time.
+ * scheduler. The while grows as long as it pays, and falls to nothing at the first long sleep.
  */
 static void block(struct vcpu *v)
 {
+	unsigned int limit = READ_ONCE(v->vm->has_halt_poll) ? READ_ONCE(v->vm->halt_poll_ns) :
+							      halt_poll_ns;
 	u64 start = ktime_get_ns(), now = start;
-	unsigned int limit = poll_limit(v);
 
 	while (now - start < v->poll_ns && !need_resched() && single_task_running()) {
 		if (must_wake(v))
@@ -337,14 +300,11 @@ static enum vcpu_next serve_requests(struct vcpu *v)
 	vcpu_apic_events(v);
 	if (v->eoi_exit) {
 		v->eoi_exit = false;
-		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
 		v->run->eoi.vector = v->apic->eoi_vector;
-		return NEXT_USER;
+		return vcpu_exit(v, KVM_EXIT_IOAPIC_EOI);
 	}
-	if (test_and_clear_bit(REQ_TRIPLE_FAULT, &v->requests)) {
-		v->run->exit_reason = KVM_EXIT_SHUTDOWN;
-		return NEXT_USER;
-	}
+	if (test_and_clear_bit(REQ_TRIPLE_FAULT, &v->requests))
+		return vcpu_exit(v, KVM_EXIT_SHUTDOWN);
 	if (test_and_clear_bit(REQ_DEBUG, &v->requests))
 		return debug_exit(v, X86_TRAP_DB, v->debug_dr6);
 	return NEXT_GUEST;
@@ -400,23 +360,19 @@ static enum vcpu_next outer_loop(struct vcpu *v)
 			if (READ_ONCE(v->requests))
 				continue;
 		}
-		if (unlikely(v->user_window) && user_can_inject(v)) {
-			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
-			return NEXT_USER;
-		}
+		if (unlikely(v->user_window) && user_can_inject(v))
+			return vcpu_exit(v, KVM_EXIT_IRQ_WINDOW_OPEN);
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
-			if (!halted(v)) {
-				/* An AP before its SIPI: say so after each wake-up, as KVM does. */
+			/* An AP before its SIPI: say so after each wake-up, as KVM does. */
+			if (v->mp_state != KVM_MP_STATE_HALTED)
 				return vcpu_fail(v, -EAGAIN);
-			}
-			if (events_pending(v)) {
-				v->mp_state = KVM_MP_STATE_RUNNABLE;
-				v->check_events = true;
-				WRITE_ONCE(v->pv_unhalted, false);
-			} else {
+			if (!events_pending(v)) {
 				block(v);
 				continue;
 			}
+			v->mp_state = KVM_MP_STATE_RUNNABLE;
+			v->check_events = true;
+			WRITE_ONCE(v->pv_unhalted, false);
 		}
 		next = run_once(v);
 		if (next == NEXT_USER || next == NEXT_ERROR)
@@ -437,10 +393,8 @@ static void fill_run_state(struct vcpu *v)
 }
 
 /**
- * svm_vcpu_run() - KVM_RUN.
+ * svm_vcpu_run() - KVM_RUN: completes what userspace answered, then runs until the next exit.
  * @v: the vCPU
- *
- * Completes what userspace answered to the last exit, then runs until the next one.
  *
  * Context: sleeps; vcpu->mutex held, in the context of the VM's owner.
  * Return: 0 with kvm_run filled; -EINTR (signal or immediate_exit), -EAGAIN (AP before SIPI),

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Life of a vCPU and of the CPU half of a VM: creation, RESET and INIT, destruction.
- */
+/* Life of a vCPU and of the CPU half of a VM: creation, RESET and INIT, destruction. */
 #include <linux/gfp.h>
 #include <linux/mem_encrypt.h>
 #include <linux/slab.h>
@@ -25,11 +23,10 @@ static void ack_flush(void *unused)
 static void vm_flush(struct memory *mem)
 {
 	struct vm *vm = container_of(mem, struct vm, mem);
+	int me = get_cpu();
 	struct vcpu *v;
 	unsigned int i;
-	int me;
 
-	me = get_cpu();
 	vm_for_each_vcpu(i, v, vm)
 		set_bit(REQ_TLB_FLUSH, &v->requests);
 	smp_mb();	/* requests before v->mode; pairs with smp_store_mb() in stay_begin() */
@@ -59,8 +56,7 @@ static void irqchip_eoi(struct irqchip *chip, u32 input)
 static const struct irqchip_ops irqchip_ops = { .kick = lapic_kick, .eoi = irqchip_eoi };
 
 /**
- * svm_vm_init() - the CPU half of a new VM: memory (current->mm becomes the owner), interrupt
- * controllers, clock.
+ * svm_vm_init() - memory (current->mm becomes the owner), interrupt controllers, clock.
  * @vm: the VM, zeroed
  *
  * Return: 0, -ENOMEM, -EINTR.
@@ -128,10 +124,7 @@ void vcpu_reset_regs(struct vcpu *v, bool init)
 	v->cr8 = 0;
 }
 
-/*
- * Task switches are the processor's to do: with nested paging all that they load is the guest's
- * own.
- */
+/* Task switches are the processor's to do: with nested paging all that they load is the guest's. */
 static void reset_intercepts(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
@@ -157,13 +150,7 @@ static void reset_intercepts(struct vcpu *v)
 	debug_intercepts(v);
 }
 
-/**
- * vcpu_reset() - RESET (at creation) or INIT.
- * @v: the vCPU
- * @init: INIT rather than RESET
- *
- * INIT keeps the FPU, most MSRs and the APIC's identity (APM vol. 2, 14.1.3).
- */
+/* RESET, at creation, or INIT: that keeps FPU, most MSRs and the APIC's id (APM vol. 2, 14.1.3). */
 void vcpu_reset(struct vcpu *v, bool init)
 {
 	struct vmcb_control *c = &v->vmcb->control;
@@ -277,10 +264,7 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 
 /* --- the vCPU --- */
 
-/**
- * svm_create_apic() - give the vCPU its local APIC; the VM has the in-kernel irqchip. 0 or -ENOMEM.
- * @v: the vCPU
- */
+/** svm_create_apic() - v->apic, where the VM has the in-kernel irqchip. 0 or -ENOMEM. */
 int svm_create_apic(struct vcpu *v)
 {
 	struct lapic *apic = lapic_create(&v->vm->irqchip, v->id, v->index, v);
@@ -341,9 +325,7 @@ void svm_vcpu_destroy(struct vcpu *v)
 {
 	int cpu;
 
-	/*
-	 * A later vCPU at this address must not be taken for this one (the IBPB would be left out).
-	 */
+	/* A later vCPU at this address must not be taken for this one, without an IBPB. */
 	for_each_possible_cpu(cpu)
 		cmpxchg(&per_cpu_ptr(&svm_cpu, cpu)->last_vcpu, v, NULL);
 	if (v->apic)
