@@ -1343,7 +1343,7 @@ static const struct ktap_test tests[] = {
 	{ "lock", test_lock, 0 },
 	{ "unhandled", test_unhandled, 0 },
 	{ "insn_len", test_insn_len, 0 },
-	{ "mov", test_mov, 0 },
+	{ "mov", test_mov, 120 },
 	{ "segments", test_segments, 0 },
 	{ "canonical", test_canonical, 0 },
 	{ "stack", test_stack, 0 },
