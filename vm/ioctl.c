@@ -336,7 +336,7 @@ static long vm_set_tsc_khz(struct call *c)
 	return 0;
 }
 
-HANDLER(vm_get_tsc_khz, check_tsc_unstable() ? -EIO : c->vm->default_tsc_khz ?: tsc_khz)
+HANDLER(vm_get_tsc_khz, check_tsc_unstable() ? -EIO : (long)(c->vm->default_tsc_khz ?: tsc_khz))
 HANDLER(set_irqfd, irqfd_ioctl(c->vm, c->buf))
 HANDLER(set_ioeventfd, ioeventfd_ioctl(c->vm, c->buf))
 HANDLER(register_coalesced, coalesced_register(c->vm, c->buf))
@@ -519,7 +519,7 @@ HANDLER(interrupt, svm_interrupt(c->vcpu, c->buf))
 HANDLER(nmi, svm_nmi(c->vcpu))
 HANDLER(translate, svm_translate(c->vcpu, c->buf))
 HANDLER(vcpu_set_tsc_khz, c->arg > INT_MAX ? -EINVAL : guest_check_tsc_khz(c->arg))
-HANDLER(vcpu_get_tsc_khz, check_tsc_unstable() ? -EIO : c->vcpu->tsc_khz)
+HANDLER(vcpu_get_tsc_khz, check_tsc_unstable() ? -EIO : (long)c->vcpu->tsc_khz)
 HANDLER(kvmclock_ctrl, guest_kvmclock_ctrl(c->vcpu))
 HANDLER(setup_mce, guest_setup_mce(c->vcpu, *(u64 *)c->buf))
 HANDLER(set_mce, svm_set_mce(c->vcpu, c->buf))
