@@ -589,7 +589,7 @@ static const struct ktap_test tests[] = {
 	{ "eventfds", test_eventfds, 0 },
 	{ "other_mm", test_other_mm, 0 },
 	{ "passed_on", test_passed_on, 0 },
-	{ "fork_exec", test_fork_exec, 60 },
+	{ "fork_exec", test_fork_exec, 180 },
 	{ "kill", test_kill, 90 },
 	{ "close_predicted", test_close_predicted, 60 },
 	{ "ids_and_order", test_ids_and_order, 0 },

@@ -944,7 +944,7 @@ static const struct ktap_test tests[] = {
 	{ "stats_grow", test_stats_grow, 0 },
 	{ "memory_fault", test_memory_fault, 0 },
 	{ "pre_fault_maps", test_pre_fault_maps, 0 },
-	{ "all_slots", test_all_slots, 100 },
+	{ "all_slots", test_all_slots, 170 },
 };
 
 KTAP_MAIN(tests)

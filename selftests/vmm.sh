@@ -110,7 +110,8 @@ machine() {
 	shift 3
 	command=(qemu-system-x86_64 -nodefaults -no-user-config -display none
 		-machine "$type,accel=kvm" -cpu host -smp "$cpus" -m 320 -kernel "$kernel" -initrd "$work/initrd"
-		-append "console=ttyS0 quiet no_timer_check lpj=1000000 reboot=t panic=-1 act=$act" "$@")
+		-append "console=ttyS0 quiet no_timer_check lpj=1000000 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 \
+reboot=t panic=-1 act=$act" "$@")
 }
 
 # run NAME CPUS: to the end
