@@ -192,10 +192,8 @@ static enum vcpu_next exit_xsetbv(struct vcpu *v)
 	u64 xcr0 = reg_read_edx_eax(v);
 	enum vcpu_next next;
 
-	if (!(v->vmcb->save.cr4 & X86_CR4_OSXSAVE)) {	/* QEMU 10 has not looked */
-		raise(v, X86_TRAP_UD);
-		return NEXT_GUEST;
-	}
+	if (!(v->vmcb->save.cr4 & X86_CR4_OSXSAVE))	/* QEMU 10 has not looked */
+		return raise_ud(v);
 	if (v->vmcb->save.cpl || (u32)v->regs[REG_RCX] != 0 || !xcr0_valid(v, xcr0))
 		return raise_gp(v);
 	next = insn_skip(v, 0xd1010f, 3);
