@@ -55,7 +55,6 @@ struct lapic {
 	u8 sipi_vector;
 	u8 eoi_vector;
 	u32 id;			/* vCPU id = initial APIC id */
-	u32 index;		/* vCPU index */
 	void *vcpu;		/* for irqchip_ops.kick */
 	struct irqchip *chip;
 	u64 base;		/* MSR 0x1B */
@@ -117,7 +116,7 @@ static inline bool irqchip_full(const struct irqchip *chip)
 	return READ_ONCE(chip->kind) == IRQCHIP_FULL;
 }
 
-struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu);
+struct lapic *lapic_create(struct irqchip *chip, u32 id, void *vcpu);
 void lapic_destroy(struct lapic *apic);
 
 /* --- the local APIC, by its vCPU's thread --- */

@@ -715,12 +715,11 @@ void lapic_reset(struct lapic *apic, bool init)
  * lapic_create() - make the APIC of a vCPU and publish it. vm->lock held; sleeps.
  * @chip: the VM's interrupt controllers
  * @id: APIC id
- * @index: of the vCPU
  * @vcpu: for irqchip_ops.kick
  *
  * Return: the APIC, or NULL without memory.
  */
-struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu)
+struct lapic *lapic_create(struct irqchip *chip, u32 id, void *vcpu)
 {
 	struct lapic *apic;
 
@@ -735,7 +734,6 @@ struct lapic *lapic_create(struct irqchip *chip, u32 id, u32 index, void *vcpu)
 		return NULL;
 	}
 	apic->id = id;
-	apic->index = index;
 	apic->vcpu = vcpu;
 	apic->chip = chip;
 	apic->is_bsp = id == chip->bsp_id;

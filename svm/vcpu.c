@@ -267,7 +267,7 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 /** svm_create_apic() - v->apic, where the VM has the in-kernel irqchip. 0 or -ENOMEM. */
 int svm_create_apic(struct vcpu *v)
 {
-	struct lapic *apic = lapic_create(&v->vm->irqchip, v->id, v->index, v);
+	struct lapic *apic = lapic_create(&v->vm->irqchip, v->id, v);
 
 	if (IS_ERR_OR_NULL(apic))
 		return apic ? PTR_ERR(apic) : -ENOMEM;
