@@ -160,7 +160,6 @@ struct vcpu {
 	/* identity and life (vm/) */
 	struct mutex mutex;		/* held in each vCPU ioctl, over all of KVM_RUN */
 	u32 id;				/* KVM_CREATE_VCPU's number = initial APIC id */
-	u32 index;			/* in vm->vcpus[] */
 	struct page *run_page;
 	void *pio_data;			/* page 1 of the mmap: port data */
 	bool sigset_active;

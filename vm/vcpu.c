@@ -35,7 +35,6 @@ static struct vcpu *vcpu_alloc(struct vm *vm, u32 id)
 	mutex_init(&v->mutex);
 	v->vm = vm;
 	v->id = id;
-	v->index = vm->nr_vcpus;
 	v->run_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	v->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	if (!v->run_page || !v->pio_data)
@@ -155,7 +154,7 @@ int vcpu_create_fd(struct vm *vm, unsigned long id)
 		if (r)
 			goto err_file;
 	}
-	vm->vcpus[v->index] = v;
+	vm->vcpus[vm->nr_vcpus] = v;
 	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);	/* pairs with vm_for_each_vcpu() */
 	vm_get(vm);
 	file->private_data = v;
