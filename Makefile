@@ -61,7 +61,7 @@ test: modules-all tool tests
 # Which lines of the module run; COVERAGE names the programs.
 COVERAGE ?= modes exits worldswitch events intercepts msr io state abi lapic irqchip notify vmapi debug \
 	syncregs msrfilter pv vcpuapi lifetime badinput faults notifier memslots memaccess memchange \
-	fuzz_guest fuzz_ioctl
+	fuzz_guest fuzz_exits fuzz_ioctl
 coverage: tests
 	+@$(MAKE) module KDIR= KERNEL=debug GCOV=y
 	@scripts/deps run
@@ -70,9 +70,10 @@ coverage: tests
 # TEST_SEED chooses where they begin.
 fuzz: module tests
 	@scripts/deps run
-	@selftests/rig/run-l1 --kernel $(KERNEL) --timeout $$((2 * $(SECONDS) + 300)) \
+	@selftests/rig/run-l1 --kernel $(KERNEL) --timeout $$((3 * $(SECONDS) + 300)) \
 		-c 'insmod $(out)/svm.ko && export TEST_SEED=$(TEST_SEED) && \
 		FUZZ_SECONDS=$(SECONDS) build/tests/fuzz_guest && \
+		FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(TEST_SEED) build/tests/fuzz_exits && \
 		FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(TEST_SEED) build/tests/fuzz_ioctl && rmmod svm'
 
 demo:
