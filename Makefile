@@ -88,6 +88,11 @@ check: | deps-build
 	@$(MAKE) tool tests
 	@scripts/check $(kdir) $(out)
 
+# A quarter of an hour.
+coccicheck:
+	@scripts/deps cocci
+	@scripts/coccicheck $(kdir)
+
 format:
 	clang-format -i $(shell scripts/check --userspace)
 
@@ -120,6 +125,7 @@ help:
 	@echo 'make fuzz     random guests and random calls, SECONDS=$(SECONDS) of each; KERNEL=debug KCOV=y: guided'
 	@echo 'make coverage which lines of the module the tests reach (builds the debug kernel, takes 20 minutes)'
 	@echo 'make check    sparse, W=1, checkpatch, clang-format, shellcheck'
+	@echo 'make coccicheck  the kernel'\''s semantic patches (Coccinelle), a quarter of an hour'
 	@echo 'make bench    instructions per exit, beside those of kvm_amd; L1_PARAMETERS=mitigations=off'
 	@echo 'make format   clang-format the userspace code'
 	@echo 'make install  module, tool, man page, udev rule (uninstall undoes it)'
@@ -131,5 +137,5 @@ help:
 	@echo 'DEBUG_KERNEL=1   `make test` on a kernel with KASAN, lockdep and kmemleak as well'
 	@echo 'PREFIX, DESTDIR, GROUP   of `make install` ($(PREFIX), none, $(GROUP))'
 
-.PHONY: all module tool tests deps-build modules-all test coverage fuzz demo bench check format install \
+.PHONY: all module tool tests deps-build modules-all test coverage fuzz demo bench check coccicheck format install \
 	uninstall clean help
