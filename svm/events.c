@@ -188,6 +188,14 @@ static void window_close(struct vcpu *v)
 	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
 }
 
+/* The window is open: events_inject() uses it, or opens the next. */
+enum vcpu_next exit_vintr(struct vcpu *v)
+{
+	window_close(v);
+	v->check_events = true;
+	return v->user_window ? NEXT_OUTER : NEXT_GUEST;
+}
+
 static void window_open(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;

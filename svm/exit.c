@@ -64,18 +64,6 @@ static enum vcpu_next exit_intr(struct vcpu *v)
 	return local_softirq_pending() ? NEXT_OUTER : NEXT_GUEST;
 }
 
-static enum vcpu_next exit_vintr(struct vcpu *v)
-{
-	struct vmcb_control *c = &v->vmcb->control;
-
-	/* The window is open: events_inject() uses it, or opens the next. */
-	c->int_ctl &= ~(INT_CTL_V_IRQ | INT_CTL_V_INTR_PRIO_MASK | INT_CTL_V_IGN_TPR);
-	c->intercept_misc1 &= ~INTERCEPT_VINTR;
-	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
-	v->check_events = true;
-	return v->user_window ? NEXT_OUTER : NEXT_GUEST;
-}
-
 static enum vcpu_next exit_shutdown(struct vcpu *v)
 {
 	/* The VMCB is undefined now (APM vol. 2, 15.14.3): give userspace a vCPU as after INIT. */
@@ -386,19 +374,11 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 	case VMEXIT_SHUTDOWN:
 		return exit_shutdown(v);
 	case VMEXIT_VMRUN:
-	case VMEXIT_VMLOAD:
-	case VMEXIT_VMSAVE:
-	case VMEXIT_STGI:
-	case VMEXIT_CLGI:
-	case VMEXIT_SKINIT:
+	case VMEXIT_VMLOAD ... VMEXIT_SKINIT:
 	case VMEXIT_INVLPGA:
 	case VMEXIT_RDPRU:
 	case VMEXIT_RSM:
-	case VMEXIT_INVPCID:
-	case VMEXIT_INVLPGB:
-	case VMEXIT_INVLPGB_ILLEGAL:
-	case VMEXIT_TLBSYNC:
-	case VMEXIT_MCOMMIT:
+	case VMEXIT_INVLPGB ... VMEXIT_TLBSYNC:
 		return raise_ud(v);	/* features that CPUID does not offer */
 	case VMEXIT_INVALID:
 		return exit_invalid(v);

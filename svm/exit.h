@@ -155,6 +155,7 @@ bool events_user_pic(struct vcpu *v);
 bool events_nmi_masked(struct vcpu *v);
 void events_add_nmi(struct vcpu *v);
 void events_take_nmis(struct vcpu *v);
+enum vcpu_next exit_vintr(struct vcpu *v);
 enum vcpu_next exit_iret(struct vcpu *v);
 bool events_nmi_step(struct vcpu *v);		/* #DB was our own single step over IRET */
 void vcpu_apic_events(struct vcpu *v);		/* INIT, SIPI, NMI from the APIC */

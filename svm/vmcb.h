@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The virtual machine control block, AMD64 Architecture Programmer's Manual (APM) vol. 2, appendix
- * B.
- *
- * Declared once, here; flat integers, offset of each field beside it, bit names below it.
+ * B, as far as this module uses it: the offset of each field beside it, bit names below it.
  */
 #ifndef SVM_VMCB_H
 #define SVM_VMCB_H
@@ -42,23 +40,16 @@ struct vmcb_control {
 #define INTERCEPT_SMI		BIT(2)
 #define INTERCEPT_INIT		BIT(3)
 #define INTERCEPT_VINTR		BIT(4)
-#define INTERCEPT_CR0_SEL	BIT(5)
-#define INTERCEPT_RDTSC		BIT(14)
 #define INTERCEPT_RDPMC		BIT(15)
-#define INTERCEPT_PUSHF		BIT(16)
-#define INTERCEPT_POPF		BIT(17)
 #define INTERCEPT_CPUID		BIT(18)
 #define INTERCEPT_RSM		BIT(19)
 #define INTERCEPT_IRET		BIT(20)
 #define INTERCEPT_INTN		BIT(21)
 #define INTERCEPT_INVD		BIT(22)
-#define INTERCEPT_PAUSE		BIT(23)
 #define INTERCEPT_HLT		BIT(24)
-#define INTERCEPT_INVLPG	BIT(25)
 #define INTERCEPT_INVLPGA	BIT(26)
 #define INTERCEPT_IOIO		BIT(27)
 #define INTERCEPT_MSR		BIT(28)
-#define INTERCEPT_TASK_SWITCH	BIT(29)
 #define INTERCEPT_FERR_FREEZE	BIT(30)
 #define INTERCEPT_SHUTDOWN	BIT(31)
 	u32 intercept_misc2;		/* 0x010 */
@@ -69,23 +60,17 @@ struct vmcb_control {
 #define INTERCEPT_STGI		BIT(4)
 #define INTERCEPT_CLGI		BIT(5)
 #define INTERCEPT_SKINIT	BIT(6)
-#define INTERCEPT_RDTSCP	BIT(7)
-#define INTERCEPT_ICEBP		BIT(8)
 #define INTERCEPT_WBINVD	BIT(9)
 #define INTERCEPT_MONITOR	BIT(10)
 #define INTERCEPT_MWAIT		BIT(11)
-#define INTERCEPT_MWAIT_ARMED	BIT(12)
 #define INTERCEPT_XSETBV	BIT(13)
 #define INTERCEPT_RDPRU		BIT(14)
 	u32 intercept_misc3;		/* 0x014 */
 #define INTERCEPT_INVLPGB_ALL	BIT(0)
 #define INTERCEPT_INVLPGB_BAD	BIT(1)
-#define INTERCEPT_INVPCID	BIT(2)
 #define INTERCEPT_MCOMMIT	BIT(3)
 #define INTERCEPT_TLBSYNC	BIT(4)
-	u8 reserved_018[0x03c - 0x018];
-	u16 pause_filter_thresh;	/* 0x03c */
-	u16 pause_filter_count;		/* 0x03e */
+	u8 reserved_018[0x040 - 0x018];
 	u64 iopm_base_pa;		/* 0x040 */
 	u64 msrpm_base_pa;		/* 0x048 */
 	u64 tsc_offset;			/* 0x050 */
@@ -98,20 +83,12 @@ struct vmcb_control {
 	u32 int_ctl;			/* 0x060, virtual interrupt control */
 #define INT_CTL_V_TPR_MASK	0x0f
 #define INT_CTL_V_IRQ		BIT(8)
-#define INT_CTL_V_GIF		BIT(9)
-#define INT_CTL_V_NMI_PENDING	BIT(11)
-#define INT_CTL_V_NMI_BLOCKING	BIT(12)
-#define INT_CTL_V_INTR_PRIO_SHIFT 16
-#define INT_CTL_V_INTR_PRIO_MASK (0xf << INT_CTL_V_INTR_PRIO_SHIFT)
+#define INT_CTL_V_INTR_PRIO_MASK (0xf << 16)
 #define INT_CTL_V_IGN_TPR	BIT(20)
 #define INT_CTL_V_INTR_MASKING	BIT(24)
-#define INT_CTL_V_GIF_ENABLE	BIT(25)
-#define INT_CTL_V_NMI_ENABLE	BIT(26)
-#define INT_CTL_AVIC_ENABLE	BIT(31)
 	u32 int_vector;			/* 0x064 */
 	u32 int_state;			/* 0x068 */
 #define INT_STATE_SHADOW	BIT(0)
-#define INT_STATE_GUEST_IF	BIT(1)
 	u32 reserved_06c;
 	u64 exit_code;			/* 0x070 */
 	u64 exit_info_1;		/* 0x078 */
@@ -120,8 +97,7 @@ struct vmcb_control {
 	u32 exit_int_info_err;		/* 0x08c */
 	u64 nested_ctl;			/* 0x090 */
 #define NESTED_CTL_NP_ENABLE	BIT(0)
-	u64 avic_apic_bar;		/* 0x098 */
-	u64 ghcb_pa;			/* 0x0a0 */
+	u8 reserved_098[0x0a8 - 0x098];
 	u32 event_inj;			/* 0x0a8 */
 	u32 event_inj_err;		/* 0x0ac */
 /* Format shared by EVENTINJ and EXITINTINFO (APM vol. 2, 15.20) */
@@ -134,9 +110,7 @@ struct vmcb_control {
 #define EVENT_ERROR_VALID	BIT(11)
 #define EVENT_VALID		BIT(31)
 	u64 nested_cr3;			/* 0x0b0 */
-	u64 virt_ext;			/* 0x0b8 */
-#define VIRT_EXT_LBR		BIT_ULL(0)
-#define VIRT_EXT_VMLOAD_VMSAVE	BIT_ULL(1)
+	u64 reserved_0b8;
 	/* 0x0c0, set bit: field group unchanged since the last VMRUN */
 	u32 clean;
 #define CLEAN_INTERCEPTS	BIT(0)	/* intercepts, TSC offset, pause filter */
@@ -146,23 +120,14 @@ struct vmcb_control {
 #define CLEAN_NP		BIT(4)	/* nested paging: nCR3, PAT */
 #define CLEAN_CR		BIT(5)	/* CR0, CR3, CR4, EFER */
 #define CLEAN_DR		BIT(6)	/* DR6, DR7 */
-#define CLEAN_DT		BIT(7)	/* GDTR, IDTR */
 #define CLEAN_SEG		BIT(8)	/* CS, DS, SS, ES, CPL */
 #define CLEAN_CR2		BIT(9)
-#define CLEAN_LBR		BIT(10)
-#define CLEAN_AVIC		BIT(11)
 #define CLEAN_ALL		0xfff
 	u32 reserved_0c4;
 	u64 next_rip;			/* 0x0c8 */
 	u8 insn_len;			/* 0x0d0, DecodeAssists */
 	u8 insn_bytes[15];		/* 0x0d1 */
-	u64 avic_backing_page;		/* 0x0e0 */
-	u64 reserved_0e8;
-	u64 avic_logical_id;		/* 0x0f0 */
-	u64 avic_physical_id;		/* 0x0f8 */
-	u64 reserved_100;
-	u64 vmsa_pa;			/* 0x108 */
-	u8 reserved_110[0x400 - 0x110];
+	u8 reserved_0e0[0x400 - 0x0e0];
 } __packed;
 
 struct vmcb_save {
@@ -190,9 +155,7 @@ struct vmcb_save {
 	u64 rip;			/* 0x178 */
 	u8 reserved_180[0x1d8 - 0x180];
 	u64 rsp;			/* 0x1d8 */
-	u64 s_cet;			/* 0x1e0 */
-	u64 ssp;			/* 0x1e8 */
-	u64 isst_addr;			/* 0x1f0 */
+	u8 reserved_1e0[0x1f8 - 0x1e0];
 	u64 rax;			/* 0x1f8 */
 	u64 star;			/* 0x200 */
 	u64 lstar;			/* 0x208 */
@@ -205,12 +168,7 @@ struct vmcb_save {
 	u64 cr2;			/* 0x240 */
 	u8 reserved_248[0x268 - 0x248];
 	u64 g_pat;			/* 0x268 */
-	u64 dbgctl;			/* 0x270 */
-	u64 br_from;			/* 0x278 */
-	u64 br_to;			/* 0x280 */
-	u64 last_excp_from;		/* 0x288 */
-	u64 last_excp_to;		/* 0x290 */
-	u8 reserved_298[0x2e0 - 0x298];
+	u8 reserved_270[0x2e0 - 0x270];
 	u64 spec_ctrl;			/* 0x2e0 */
 	u8 reserved_2e8[0xc00 - 0x2e8];
 } __packed;
@@ -220,35 +178,23 @@ struct vmcb {
 	struct vmcb_save save;		/* 0x400 */
 } __packed __aligned(4096);
 
+/* One field behind each gap: a wrong size before it would move it. */
 static_assert(sizeof(struct vmcb_seg) == 16);
 static_assert(sizeof(struct vmcb_control) == 0x400);
 static_assert(sizeof(struct vmcb) == 0x1000);
 static_assert(offsetof(struct vmcb_control, iopm_base_pa) == 0x040);
-static_assert(offsetof(struct vmcb_control, asid) == 0x058);
 static_assert(offsetof(struct vmcb_control, int_ctl) == 0x060);
-static_assert(offsetof(struct vmcb_control, exit_code) == 0x070);
-static_assert(offsetof(struct vmcb_control, exit_int_info) == 0x088);
-static_assert(offsetof(struct vmcb_control, nested_ctl) == 0x090);
 static_assert(offsetof(struct vmcb_control, event_inj) == 0x0a8);
-static_assert(offsetof(struct vmcb_control, nested_cr3) == 0x0b0);
 static_assert(offsetof(struct vmcb_control, clean) == 0x0c0);
-static_assert(offsetof(struct vmcb_control, next_rip) == 0x0c8);
 static_assert(offsetof(struct vmcb_control, insn_bytes) == 0x0d1);
-static_assert(offsetof(struct vmcb_control, avic_backing_page) == 0x0e0);
-static_assert(offsetof(struct vmcb_control, vmsa_pa) == 0x108);
 static_assert(offsetof(struct vmcb_save, cpl) == 0x0cb);
-static_assert(offsetof(struct vmcb_save, efer) == 0x0d0);
 static_assert(offsetof(struct vmcb_save, cr4) == 0x148);
-static_assert(offsetof(struct vmcb_save, rip) == 0x178);
 static_assert(offsetof(struct vmcb_save, rsp) == 0x1d8);
 static_assert(offsetof(struct vmcb_save, rax) == 0x1f8);
-static_assert(offsetof(struct vmcb_save, cr2) == 0x240);
 static_assert(offsetof(struct vmcb_save, g_pat) == 0x268);
-static_assert(offsetof(struct vmcb_save, last_excp_to) == 0x290);
 static_assert(offsetof(struct vmcb_save, spec_ctrl) == 0x2e0);
 
 /* #VMEXIT codes, APM vol. 2, appendix C. */
-#define VMEXIT_CR_READ(n)	(0x000 + (n))
 #define VMEXIT_CR_WRITE(n)	(0x010 + (n))
 #define VMEXIT_DR_READ(n)	(0x020 + (n))
 #define VMEXIT_DR_WRITE(n)	(0x030 + (n))
@@ -258,32 +204,22 @@ static_assert(offsetof(struct vmcb_save, spec_ctrl) == 0x2e0);
 #define VMEXIT_SMI		0x062
 #define VMEXIT_INIT		0x063
 #define VMEXIT_VINTR		0x064
-#define VMEXIT_CR0_SEL		0x065
-#define VMEXIT_RDTSC		0x06e
 #define VMEXIT_RDPMC		0x06f
 #define VMEXIT_CPUID		0x072
 #define VMEXIT_RSM		0x073
 #define VMEXIT_IRET		0x074
 #define VMEXIT_SWINT		0x075
 #define VMEXIT_INVD		0x076
-#define VMEXIT_PAUSE		0x077
 #define VMEXIT_HLT		0x078
-#define VMEXIT_INVLPG		0x079
 #define VMEXIT_INVLPGA		0x07a
 #define VMEXIT_IOIO		0x07b
 #define VMEXIT_MSR		0x07c
-#define VMEXIT_TASK_SWITCH	0x07d
 #define VMEXIT_FERR_FREEZE	0x07e
 #define VMEXIT_SHUTDOWN		0x07f
 #define VMEXIT_VMRUN		0x080
 #define VMEXIT_VMMCALL		0x081
 #define VMEXIT_VMLOAD		0x082
-#define VMEXIT_VMSAVE		0x083
-#define VMEXIT_STGI		0x084
-#define VMEXIT_CLGI		0x085
-#define VMEXIT_SKINIT		0x086
-#define VMEXIT_RDTSCP		0x087
-#define VMEXIT_ICEBP		0x088
+#define VMEXIT_SKINIT		0x086	/* between them: VMSAVE, STGI, CLGI */
 #define VMEXIT_WBINVD		0x089
 #define VMEXIT_MONITOR		0x08a
 #define VMEXIT_MWAIT		0x08b
@@ -291,10 +227,7 @@ static_assert(offsetof(struct vmcb_save, spec_ctrl) == 0x2e0);
 #define VMEXIT_XSETBV		0x08d
 #define VMEXIT_RDPRU		0x08e
 #define VMEXIT_INVLPGB		0x0a0
-#define VMEXIT_INVLPGB_ILLEGAL	0x0a1
-#define VMEXIT_INVPCID		0x0a2
-#define VMEXIT_MCOMMIT		0x0a3
-#define VMEXIT_TLBSYNC		0x0a4
+#define VMEXIT_TLBSYNC		0x0a4	/* between them: INVLPGB's error, INVPCID, MCOMMIT */
 #define VMEXIT_NPF		0x400
 /* -1; hypervisors below us store 32 or 64 bits of it, so the codes are compared as 32 bits. */
 #define VMEXIT_INVALID		0xffffffffu
@@ -302,10 +235,6 @@ static_assert(offsetof(struct vmcb_save, spec_ctrl) == 0x2e0);
 /* EXITINFO1 of VMEXIT_IOIO (APM vol. 2, 15.10.2) */
 #define IOIO_IN			BIT(0)
 #define IOIO_STR		BIT(2)
-#define IOIO_REP		BIT(3)
-#define IOIO_SZ8		BIT(4)
-#define IOIO_SZ16		BIT(5)
-#define IOIO_SZ32		BIT(6)
 #define IOIO_SIZE_SHIFT		4
 #define IOIO_PORT_SHIFT		16
 
