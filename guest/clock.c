@@ -33,39 +33,36 @@ void tsc_set_offset(struct vcpu *v, u64 offset)
 		vcpu_request(v, REQ_CLOCK);
 }
 
-/**
- * tsc_write() - write the guest's TSC.
- * @v: the vCPU
- * @data: guest TSC ticks
- * @host: from userspace. A VMM restores its vCPUs one after the other; values that belong together
- * (within a second of where the last one would be by now) must give one common offset.
+/*
+ * The offset for a TSC that userspace writes. A VMM restores its vCPUs one after the other: values
+ * that belong together (within a second of where the last one would be by now) get one offset.
  */
-int tsc_write(struct vcpu *v, u64 data, bool host)
+static u64 common_offset(struct vm *vm, u64 data, u64 now)
 {
-	struct vm *vm = v->vm;
-	u64 now = rdtsc_ordered(), offset = data - now;
+	u64 second = tsc_khz * 1000ull, offset = data - now, ahead;
 	unsigned long flags;
 
-	if (!host) {
-		/* TSC_ADJUST counts writes to the TSC as well. */
-		v->tsc_adjust += offset - v->tsc_offset;
-		tsc_set_offset(v, offset);
-		return 0;
-	}
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	if (vm->tsc_last_host) {
-		u64 expected = vm->tsc_last_value + (now - vm->tsc_last_host);
-		u64 apart = expected > data ? expected - data : data - expected;
-
-		if (apart < (u64)tsc_khz * 1000)
-			offset = vm->tsc_last_offset;
-	}
+	ahead = vm->tsc_last_value + (now - vm->tsc_last_host) - data;
+	if (vm->tsc_last_host && (ahead < second || -ahead < second))
+		offset = vm->tsc_last_offset;
 	vm->tsc_last_value = data;
 	vm->tsc_last_host = now;
 	vm->tsc_last_offset = offset;
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	return offset;
+}
+
+/** tsc_write() - write the guest's TSC. @host: for userspace; else TSC_ADJUST counts it as well. */
+void tsc_write(struct vcpu *v, u64 data, bool host)
+{
+	u64 now = rdtsc_ordered(), offset = data - now;
+
+	if (host)
+		offset = common_offset(v->vm, data, now);
+	else
+		v->tsc_adjust += offset - v->tsc_offset;
 	tsc_set_offset(v, offset);
-	return 0;
 }
 
 /** guest_check_tsc_khz() - without scaling: 0 (the host's) or what a crystal's 250 ppm explain. */
@@ -94,51 +91,40 @@ void clock_init(struct vm *vm)
 }
 
 /*
- * A time page counts forward from a TSC value that the guest has seen: where the guest's TSC was
- * set back behind the reference, the reference moves to now, for all vCPUs.
+ * The reference for a time page, which counts forward from a TSC value that the guest has seen:
+ * where the guest's TSC was set back behind it, the reference moves to now, for all vCPUs.
  */
-static void clock_rebase(struct vcpu *v)
+static void clock_reference(struct vcpu *v, u64 *tsc, u64 *ns)
 {
 	struct vm *vm = v->vm;
 	unsigned long flags;
-	struct vcpu *other;
-	unsigned int i;
+	bool behind;
 	u64 now;
 
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
 	now = rdtsc_ordered();
-	if (vm->clock_ref_tsc + v->tsc_offset <= now + v->tsc_offset) {
-		raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
-		return;
+	behind = vm->clock_ref_tsc + v->tsc_offset > now + v->tsc_offset;
+	if (behind) {
+		vm->clock_ref_ns += cycles_to_ns(now - vm->clock_ref_tsc);
+		vm->clock_ref_tsc = now;
 	}
-	vm->clock_ref_ns += cycles_to_ns(now - vm->clock_ref_tsc);
-	vm->clock_ref_tsc = now;
-	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
-	vm_for_each_vcpu(i, other, vm)
-		if (other != v)
-			vcpu_request(other, REQ_CLOCK);
-}
-
-static void clock_reference(struct vm *vm, u64 *tsc, u64 *ns)
-{
-	unsigned long flags;
-
-	raw_spin_lock_irqsave(&vm->clock_lock, flags);
 	*tsc = vm->clock_ref_tsc;
 	*ns = vm->clock_ref_ns;
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
+	if (behind)
+		vm_request(vm, REQ_CLOCK);
 }
 
 /** guest_get_clock() - KVM_GET_CLOCK. */
 void guest_get_clock(struct vm *vm, struct kvm_clock_data *c)
 {
-	u64 ref_tsc, ref_ns, now;
+	unsigned long flags;
 
 	memset(c, 0, sizeof(*c));
-	clock_reference(vm, &ref_tsc, &ref_ns);
-	now = rdtsc_ordered();
-	c->clock = ref_ns + cycles_to_ns(now - ref_tsc);
-	c->host_tsc = now;
+	raw_spin_lock_irqsave(&vm->clock_lock, flags);
+	c->host_tsc = rdtsc_ordered();
+	c->clock = vm->clock_ref_ns + cycles_to_ns(c->host_tsc - vm->clock_ref_tsc);
+	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
 	c->realtime = ktime_get_real_ns();
 	c->flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 	if (!check_tsc_unstable())
@@ -149,9 +135,7 @@ void guest_get_clock(struct vm *vm, struct kvm_clock_data *c)
 int guest_set_clock(struct vm *vm, const struct kvm_clock_data *c)
 {
 	unsigned long flags;
-	unsigned int i;
 	u64 clock = c->clock;
-	struct vcpu *v;
 
 	if (c->flags & ~(u32)KVM_CLOCK_REALTIME)
 		return -EINVAL;
@@ -165,8 +149,7 @@ int guest_set_clock(struct vm *vm, const struct kvm_clock_data *c)
 	vm->clock_ref_tsc = rdtsc_ordered();
 	vm->clock_ref_ns = clock;
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
-	vm_for_each_vcpu(i, v, vm)
-		vcpu_request(v, REQ_CLOCK);
+	vm_request(vm, REQ_CLOCK);
 	return 0;
 }
 
@@ -183,80 +166,67 @@ static void clock_scale(u32 khz, u32 *mul, s8 *shift)
 	*mul = div64_u64((u64)NSEC_PER_SEC << 32, base);
 }
 
-/*
- * Writes what begins with a version, as time pages do. That is odd while the rest changes, so that
- * another vCPU that looks waits. False where there is no memory for it.
+/**
+ * write_versioned() - change what the guest reads under a version. Sleeps.
+ * @mem: the guest's memory
+ * @version_gpa: a u32 that is odd meanwhile, so that another vCPU that looks waits
+ * @gpa: where @data goes, in the same page
+ * @data: the contents
+ * @len: their bytes
+ *
+ * Return: false where there is no memory.
  */
-static bool write_versioned(struct vcpu *v, u64 gpa, void *page, unsigned int len)
+bool write_versioned(struct memory *mem, u64 version_gpa, u64 gpa, const void *data,
+		     unsigned int len)
 {
-	struct memory *mem = &v->vm->mem;
-	u32 *version = page;
+	int idx = srcu_read_lock(&mem->srcu);
+	bool there = false;
+	u32 version;
 
-	if (mem_read(mem, gpa, version, sizeof(*version)))
-		return false;
-	*version = (*version | 1) + 2;
-	if (mem_write(mem, gpa, version, sizeof(*version)))
-		return false;
+	if (mem_read(mem, version_gpa, &version, sizeof(version)))
+		goto out;
+	version = (version | 1) + 2;
+	if (mem_write(mem, version_gpa, &version, sizeof(version)))
+		goto out;
 	smp_wmb(); /* odd version before the contents */
-	mem_write(mem, gpa, page, len);
+	mem_write(mem, gpa, data, len);
 	smp_wmb(); /* contents before the even version */
-	++*version;
-	mem_write(mem, gpa, version, sizeof(*version));
-	return true;
+	version++;
+	mem_write(mem, version_gpa, &version, sizeof(version));
+	there = true;
+out:
+	srcu_read_unlock(&mem->srcu, idx);
+	return there;
 }
 
 /** clock_update() - write the vCPU's time page. Outer loop, SRCU not held. */
 void clock_update(struct vcpu *v)
 {
 	struct pvclock_vcpu_time_info t = {};
-	u64 ref_tsc;
-	int idx;
+	u64 ref_tsc, gpa = v->kvmclock_msr & ~1ull;
 
 	if (!(v->kvmclock_msr & 1))
 		return;
-	clock_rebase(v);
-	clock_reference(v->vm, &ref_tsc, &t.system_time);
+	clock_reference(v, &ref_tsc, &t.system_time);
 	t.tsc_timestamp = ref_tsc + v->tsc_offset;
 	clock_scale(tsc_khz, &t.tsc_to_system_mul, &t.tsc_shift);
 	if (!check_tsc_unstable())
 		t.flags |= PVCLOCK_TSC_STABLE_BIT;
 	if (v->kvmclock_paused)
 		t.flags |= PVCLOCK_GUEST_STOPPED;
-	idx = srcu_read_lock(&v->vm->mem.srcu);
-	if (write_versioned(v, v->kvmclock_msr & ~1ull, &t, sizeof(t)))
+	if (write_versioned(&v->vm->mem, gpa, gpa + 4, &t.pad0, sizeof(t) - 4))
 		v->kvmclock_paused = false;
-	srcu_read_unlock(&v->vm->mem.srcu, idx);
 }
 
-/* The wall-clock time at which kvmclock was zero. */
-static void write_wall_clock(struct vcpu *v, u64 gpa)
+/** clock_write_wall() - MSR_KVM_WALL_CLOCK*: the wall-clock time at which kvmclock was 0. Sleeps. */
+void clock_write_wall(struct vcpu *v, u64 gpa)
 {
 	struct pvclock_wall_clock w = {};
 	struct kvm_clock_data now;
-	u32 rem;
-	int idx;
 
 	guest_get_clock(v->vm, &now);
-	w.sec = div_u64_rem(now.realtime - now.clock, NSEC_PER_SEC, &rem);
-	w.nsec = rem;
-	idx = srcu_read_lock(&v->vm->mem.srcu);
-	write_versioned(v, gpa, &w, sizeof(w));
-	srcu_read_unlock(&v->vm->mem.srcu, idx);
-}
-
-/* MSR_KVM_WALL_CLOCK*, written at once, and MSR_KVM_SYSTEM_TIME*, at the next entry. Sleeps. */
-int clock_write_msr(struct vcpu *v, u32 index, u64 data)
-{
-	if (index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW) {
-		v->wall_clock_msr = data;
-		if (data)
-			write_wall_clock(v, data);
-		return 0;
-	}
-	v->kvmclock_msr = data;
-	if (data & 1)
-		vcpu_request(v, REQ_CLOCK);
-	return 0;
+	w.sec = div_u64_rem(now.realtime - now.clock, NSEC_PER_SEC, &w.nsec);
+	write_versioned(&v->vm->mem, gpa, gpa + 4, &w.sec, sizeof(w) - 4);
 }
 
 /** guest_kvmclock_ctrl() - KVM_KVMCLOCK_CTRL. -EINVAL until the guest has enabled kvmclock. */

@@ -2,7 +2,7 @@
 /*
  * What a guest's processor has beside the VMCB: CPUID, the values of MSRs, time, paravirtual
  * features. For svm/'s exit handlers and vm/'s ioctls; of what lies above, guest/ shares struct vcpu
- * and calls vcpu_request() only. All take vcpu->mutex as held, except where said.
+ * and calls vcpu_request() and vm_request() only. All take vcpu->mutex as held, except where said.
  */
 #ifndef SVM_GUEST_H
 #define SVM_GUEST_H
@@ -92,9 +92,11 @@ int guest_set_apic_base(struct vcpu *v, u64 data, bool host);
 /* --- clock.c --- */
 void clock_init(struct vm *vm);
 void clock_update(struct vcpu *v);		/* writes the kvmclock page; sleeps */
-int clock_write_msr(struct vcpu *v, u32 index, u64 data);
+void clock_write_wall(struct vcpu *v, u64 gpa);
+bool write_versioned(struct memory *mem, u64 version_gpa, u64 gpa, const void *data,
+		     unsigned int len);
 u64 guest_tsc(struct vcpu *v);
-int tsc_write(struct vcpu *v, u64 data, bool host);
+void tsc_write(struct vcpu *v, u64 data, bool host);
 void tsc_set_offset(struct vcpu *v, u64 offset);
 int guest_check_tsc_khz(u32 khz);		/* 0 or -EINVAL */
 int guest_kvmclock_ctrl(struct vcpu *v);

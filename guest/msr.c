@@ -13,10 +13,12 @@
 
 #define MISC_ENABLE_NO_PMU	(BIT_ULL(11) | BIT_ULL(12))	/* no BTS, no PEBS */
 #define MTRR_CAP		(8 | BIT(8) | BIT(10))	/* 8 variable ranges, fixed ranges, WC */
+#define MTRR_TYPES		(BIT(0) | BIT(1) | BIT(4) | BIT(5) | BIT(6))
+#define PAT_TYPES		(MTRR_TYPES | BIT(7))
 #define PAT_RESET		0x0007040600070406ull
-#define STEAL_RESERVED		0x3eull	/* bits 5:1: the area is 64 bytes, aligned */
-#define EOI_RESERVED		2ull	/* 4 bytes */
-#define HWCR_WRITABLE		(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8) | BIT_ULL(18) | BIT_ULL(24))
+#define HWCR_KEPT		(BIT_ULL(18) | BIT_ULL(24))
+/* Cache and TLB work-arounds, which have no effect on a guest; Linux sets them. */
+#define HWCR_IGNORED		(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8))
 #define EFER_WRITABLE		(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR)
 
 /** msr_reset() - values after RESET# (APM vol. 2, 14.1.3). */
@@ -99,43 +101,30 @@ int guest_get_feature_msr(u32 index, u64 *data)
 
 /* --- validity --- */
 
-static bool pat_valid(u64 pat)
+/* Are the lowest @nr bytes memory types of the set @types? */
+static bool types_valid(u64 data, unsigned int nr, u32 types)
 {
-	int i;
-
-	for (i = 0; i < 8; i++, pat >>= 8) {
-		u8 type = pat;
-
-		if (type > 7 || type == 2 || type == 3)
+	for (; nr; nr--, data >>= 8)
+		if ((data & 0xff) > 7 || !(types & BIT(data & 7)))
 			return false;
-	}
 	return true;
-}
-
-static bool mtrr_type_valid(u8 type)
-{
-	return type == 0 || type == 1 || (type >= 4 && type <= 6);
 }
 
 static bool canonical(u64 addr)
 {
-	return (u64)((s64)(addr << 16) >> 16) == addr;
+	return sign_extend64(addr, 47) == addr;
 }
 
 /* May the guest have this EFER? Userspace may also set LMA. */
 static bool efer_valid(struct vcpu *v, u64 efer, bool host)
 {
-	if (efer & ~(u64)EFER_WRITABLE)
-		return false;
+	u64 allowed = (v->features & GF_NX ? EFER_NX : 0) | (v->features & GF_SCE ? EFER_SCE : 0) |
+		      (v->features & GF_LM ? EFER_LME | EFER_LMA : 0) |
+		      (v->features & GF_FFXSR ? EFER_FFXSR : 0);
+
 	if (host)
-		return true;
-	if ((efer & EFER_NX) && !(v->features & GF_NX))
-		return false;
-	if ((efer & (EFER_LME | EFER_LMA)) && !(v->features & GF_LM))
-		return false;
-	if ((efer & EFER_FFXSR) && !(v->features & GF_FFXSR))
-		return false;
-	if ((efer & EFER_SCE) && !(v->features & GF_SCE))
+		return !(efer & ~(u64)EFER_WRITABLE);
+	if (efer & ~allowed)
 		return false;
 	/* LME can't change while paging is on (APM vol. 2, 3.1.7). */
 	return !((efer ^ v->vmcb->save.efer) & EFER_LME) || !(v->vmcb->save.cr0 & X86_CR0_PG);
@@ -156,52 +145,17 @@ static int set_efer(struct vcpu *v, u64 efer, bool host)
 	return 0;
 }
 
-/* --- MTRRs: kept for the guest's own reading; nested paging takes the memory type from PAT --- */
-
-static u64 *mtrr_slot(struct vcpu *v, u32 index)
-{
-	switch (index) {
-	case 0x200 ... 0x20f:
-		return &v->mtrr_var[array_index_nospec(index - 0x200, 16)];
-	case MSR_MTRRfix64K_00000:
-		return &v->mtrr_fixed[0];
-	case MSR_MTRRfix16K_80000:
-	case MSR_MTRRfix16K_A0000:
-		return &v->mtrr_fixed[1 + index - MSR_MTRRfix16K_80000];
-	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
-		return &v->mtrr_fixed[3 + index - MSR_MTRRfix4K_C0000];
-	case MSR_MTRRdefType:
-		return &v->mtrr_deftype;
-	default:
-		return NULL;
-	}
-}
-
+/* MTRRs are for the guest's own reading: nested paging takes the memory type from PAT. */
 static bool mtrr_valid(struct vcpu *v, u32 index, u64 data)
 {
 	u64 reserved = ~0ull << v->maxphyaddr;
-	int i;
 
 	if (index == MSR_MTRRdefType)
-		return !(data & ~0xcffull) && mtrr_type_valid(data & 0xff);
-	if (index < MSR_MTRRfix64K_00000)
-		return index & 1 ? !(data & (reserved | 0x7ff)) :
-		       !(data & (reserved | 0xf00)) && mtrr_type_valid(data & 0xff);
-	for (i = 0; i < 8; i++)
-		if (!mtrr_type_valid(data >> (8 * i)))
-			return false;
-	return true;
-}
-
-/* --- machine-check banks --- */
-
-static u64 *mce_slot(struct vcpu *v, u32 index)
-{
-	u32 slot = index - MSR_IA32_MC0_CTL;
-
-	if (slot >= 4 * (v->mcg_cap & 0xff))
-		return NULL;
-	return &v->mce_banks[array_index_nospec(slot, 4 * MAX_MCE_BANKS)];
+		return !(data & ~0xcffull) && types_valid(data, 1, MTRR_TYPES);
+	if (index >= MSR_MTRRfix64K_00000)
+		return types_valid(data, 8, MTRR_TYPES);
+	return index & 1 ? !(data & (reserved | 0x7ff)) :
+	       !(data & (reserved | 0xf00)) && types_valid(data, 1, MTRR_TYPES);
 }
 
 /* A guest clears a status; it writes others only with HWCR.McStatusWrEn (APM vol. 2, 9.3.2). */
@@ -235,65 +189,81 @@ int guest_setup_mce(struct vcpu *v, u64 mcg_cap)
 
 /* --- read and write --- */
 
-#define IN_VCPU(msr, field, ...) { msr, offsetof(struct vcpu, field), false, __VA_ARGS__ }
-#define IN_VMCB(msr, field)	{ msr, offsetof(struct vmcb_save, field), true }
+#define IN_VCPU(msr, field, ...) { msr, 1, offsetof(struct vcpu, field), __VA_ARGS__ }
+#define IN_VMCB(msr, field, ...) \
+	{ msr, 1, offsetof(struct vmcb_save, field), .vmcb = true, __VA_ARGS__ }
+#define CLOCKSOURCE	.pv = BIT(KVM_FEATURE_CLOCKSOURCE)
+#define CLOCKSOURCE2	.pv = BIT(KVM_FEATURE_CLOCKSOURCE2)
 
 /* MSRs that are a value and little more. A guest has them where it has one of @gf and of @pv. */
 static const struct msr_row {
 	u32 index;
-	u16 offset;
+	u16 nr, offset;		/* so many MSRs from @index on, side by side at @offset */
 	bool vmcb;
+	bool canonical;		/* holds an address */
+	bool host;		/* the guest only reads it */
 	u32 gf, pv;		/* GF_*, bits of KVM_FEATURE_*; 0: any guest */
+	u64 reserved;		/* bits that can't be set */
+	u64 ignored;		/* bits that are dropped */
 } rows[] = {
 	IN_VMCB(MSR_IA32_SYSENTER_CS, sysenter_cs),
-	IN_VMCB(MSR_IA32_SYSENTER_ESP, sysenter_esp),
-	IN_VMCB(MSR_IA32_SYSENTER_EIP, sysenter_eip),
+	IN_VMCB(MSR_IA32_SYSENTER_ESP, sysenter_esp, .canonical = true),
+	IN_VMCB(MSR_IA32_SYSENTER_EIP, sysenter_eip, .canonical = true),
 	IN_VMCB(MSR_IA32_CR_PAT, g_pat),
 	IN_VMCB(MSR_STAR, star),
-	IN_VMCB(MSR_LSTAR, lstar),
-	IN_VMCB(MSR_CSTAR, cstar),
-	IN_VMCB(MSR_SYSCALL_MASK, sfmask),
-	IN_VMCB(MSR_FS_BASE, fs.base),
-	IN_VMCB(MSR_GS_BASE, gs.base),
-	IN_VMCB(MSR_KERNEL_GS_BASE, kernel_gs_base),
-	IN_VCPU(MSR_TSC_AUX, tsc_aux, GF_RDTSCP),
-	IN_VCPU(MSR_IA32_TSC_ADJUST, tsc_adjust, GF_TSC_ADJUST),
+	IN_VMCB(MSR_LSTAR, lstar, .canonical = true),
+	IN_VMCB(MSR_CSTAR, cstar, .canonical = true),
+	IN_VMCB(MSR_SYSCALL_MASK, sfmask, .ignored = ~0ull << 32),
+	IN_VMCB(MSR_FS_BASE, fs.base, .canonical = true),
+	IN_VMCB(MSR_GS_BASE, gs.base, .canonical = true),
+	IN_VMCB(MSR_KERNEL_GS_BASE, kernel_gs_base, .canonical = true),
+	IN_VCPU(MSR_TSC_AUX, tsc_aux, .gf = GF_RDTSCP, .ignored = ~0ull << 32),
+	IN_VCPU(MSR_IA32_TSC_ADJUST, tsc_adjust, .gf = GF_TSC_ADJUST),
 	IN_VCPU(MSR_IA32_MISC_ENABLE, misc_enable),
-	IN_VCPU(MSR_PLATFORM_INFO, platform_info),
-	IN_VCPU(MSR_MISC_FEATURES_ENABLES, misc_features),
-	IN_VCPU(MSR_IA32_MCG_CAP, mcg_cap),
+	IN_VCPU(MSR_PLATFORM_INFO, platform_info, .host = true),
+	IN_VCPU(MSR_MISC_FEATURES_ENABLES, misc_features,
+		.reserved = ~MSR_MISC_FEATURES_ENABLES_CPUID_FAULT),
+	{ 0x200, 16, offsetof(struct vcpu, mtrr_var) },
+	{ MSR_MTRRfix64K_00000, 1, offsetof(struct vcpu, mtrr_fixed[0]) },
+	{ MSR_MTRRfix16K_80000, 2, offsetof(struct vcpu, mtrr_fixed[1]) },
+	{ MSR_MTRRfix4K_C0000, 8, offsetof(struct vcpu, mtrr_fixed[3]) },
+	IN_VCPU(MSR_MTRRdefType, mtrr_deftype),
+	IN_VCPU(MSR_IA32_MCG_CAP, mcg_cap, .host = true),
 	IN_VCPU(MSR_IA32_MCG_STATUS, mcg_status),
 	IN_VCPU(MSR_IA32_MCG_CTL, mcg_ctl),
-	IN_VCPU(MSR_K7_HWCR, hwcr),
-	IN_VCPU(MSR_AMD64_PATCH_LEVEL, patch_level),
+	{ MSR_IA32_MC0_CTL, 4 * MAX_MCE_BANKS, offsetof(struct vcpu, mce_banks) },
+	IN_VCPU(MSR_K7_HWCR, hwcr, .reserved = ~(HWCR_KEPT | HWCR_IGNORED),
+		.ignored = HWCR_IGNORED),
+	IN_VCPU(MSR_AMD64_PATCH_LEVEL, patch_level, .host = true),
 	IN_VCPU(MSR_AMD64_DE_CFG, de_cfg),
-	IN_VCPU(MSR_IA32_ARCH_CAPABILITIES, arch_capabilities, GF_ARCH_CAP),
-	IN_VCPU(MSR_KVM_WALL_CLOCK, wall_clock_msr, 0, BIT(KVM_FEATURE_CLOCKSOURCE)),
-	IN_VCPU(MSR_KVM_SYSTEM_TIME, kvmclock_msr, 0, BIT(KVM_FEATURE_CLOCKSOURCE)),
-	IN_VCPU(MSR_KVM_WALL_CLOCK_NEW, wall_clock_msr, 0, BIT(KVM_FEATURE_CLOCKSOURCE2)),
-	IN_VCPU(MSR_KVM_SYSTEM_TIME_NEW, kvmclock_msr, 0, BIT(KVM_FEATURE_CLOCKSOURCE2)),
-	IN_VCPU(MSR_KVM_STEAL_TIME, steal_msr, 0, BIT(KVM_FEATURE_STEAL_TIME)),
-	IN_VCPU(MSR_KVM_PV_EOI_EN, pv_eoi_msr, 0, BIT(KVM_FEATURE_PV_EOI)),
-	IN_VCPU(MSR_KVM_POLL_CONTROL, poll_control, 0, BIT(KVM_FEATURE_POLL_CONTROL)),
+	IN_VCPU(MSR_IA32_ARCH_CAPABILITIES, arch_capabilities, .gf = GF_ARCH_CAP, .host = true),
+	IN_VCPU(MSR_KVM_WALL_CLOCK, wall_clock_msr, CLOCKSOURCE),
+	IN_VCPU(MSR_KVM_SYSTEM_TIME, kvmclock_msr, CLOCKSOURCE),
+	IN_VCPU(MSR_KVM_WALL_CLOCK_NEW, wall_clock_msr, CLOCKSOURCE2),
+	IN_VCPU(MSR_KVM_SYSTEM_TIME_NEW, kvmclock_msr, CLOCKSOURCE2),
+	/* The area is 64 bytes, aligned; that of the next is 4. */
+	IN_VCPU(MSR_KVM_STEAL_TIME, steal_msr, .pv = BIT(KVM_FEATURE_STEAL_TIME), .reserved = 0x3e),
+	IN_VCPU(MSR_KVM_PV_EOI_EN, pv_eoi_msr, .pv = BIT(KVM_FEATURE_PV_EOI), .reserved = 2),
+	IN_VCPU(MSR_KVM_POLL_CONTROL, poll_control, .pv = BIT(KVM_FEATURE_POLL_CONTROL),
+		.reserved = ~1ull),
 };
 
 /* Where such an MSR is. -EINVAL: the guest does not have it, -ENOENT: it is none of these. */
-static u64 *msr_slot(struct vcpu *v, u32 index, bool host)
+static u64 *msr_slot(struct vcpu *v, u32 index, bool host, const struct msr_row **row)
 {
-	u64 *slot = mtrr_slot(v, index) ?: mce_slot(v, index);
-	const struct msr_row *r;
+	const struct msr_row *r = rows;
+	u64 *first;
 
-	if (slot)
-		return slot;
-	for (r = rows; r < rows + ARRAY_SIZE(rows); r++) {
-		if (r->index != index)
-			continue;
-		if (!host && ((r->gf && !(v->features & r->gf)) ||
-			      (r->pv && !(v->pv_features & r->pv))))
-			return ERR_PTR(-EINVAL);
-		return (r->vmcb ? (void *)&v->vmcb->save : v) + r->offset;
-	}
-	return ERR_PTR(-ENOENT);
+	while (index - r->index >= r->nr)
+		if (++r == rows + ARRAY_SIZE(rows))
+			return ERR_PTR(-ENOENT);
+	if (r->index == MSR_IA32_MC0_CTL && index - r->index >= 4 * (v->mcg_cap & 0xff))
+		return ERR_PTR(-ENOENT);
+	if (!host && ((r->gf && !(v->features & r->gf)) || (r->pv && !(v->pv_features & r->pv))))
+		return ERR_PTR(-EINVAL);
+	*row = r;
+	first = (r->vmcb ? (void *)&v->vmcb->save : (void *)v) + r->offset;
+	return first + array_index_nospec(index - r->index, r->nr);
 }
 
 /** guest_set_apic_base() - the APIC_BASE MSR, of KVM_SET_SREGS where @host. 0 or -EINVAL. */
@@ -328,6 +298,7 @@ static bool has_spec_ctrl(struct vcpu *v, bool host)
  */
 int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 {
+	const struct msr_row *row;
 	const u64 *slot;
 
 	switch (index) {
@@ -385,7 +356,7 @@ int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 			return -EINVAL;
 		break;
 	}
-	slot = msr_slot(v, index, host);
+	slot = msr_slot(v, index, host, &row);
 	if (IS_ERR(slot))
 		return PTR_ERR(slot);
 	*data = *slot;
@@ -395,32 +366,22 @@ int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 /* Writes of msr_slot()'s: what each may hold. */
 static int set_slot(struct vcpu *v, u32 index, u64 data, bool host)
 {
-	u64 *slot = msr_slot(v, index, host), have;
+	const struct msr_row *row;
+	u64 *slot = msr_slot(v, index, host, &row), have;
 
 	if (IS_ERR(slot))
 		return PTR_ERR(slot);
+	/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
+	if ((row->host && !host) || (row->canonical && !canonical(data)) || data & row->reserved)
+		return -EINVAL;
+	data &= ~row->ignored;
 	switch (index) {
-	case MSR_SYSCALL_MASK:
-		data = (u32)data;
-		break;
-	case MSR_LSTAR:
-	case MSR_CSTAR:
-	case MSR_FS_BASE:
-	case MSR_GS_BASE:
-	case MSR_KERNEL_GS_BASE:
-	case MSR_IA32_SYSENTER_ESP:
-	case MSR_IA32_SYSENTER_EIP:
-		/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
-		if (!canonical(data))
-			return -EINVAL;
-		break;
 	case MSR_IA32_CR_PAT:
-		if (!pat_valid(data))
+		if (!types_valid(data, 8, PAT_TYPES))
 			return -EINVAL;
 		vmcb_dirty(v, CLEAN_NP);
 		break;
 	case MSR_TSC_AUX:
-		data = (u32)data;
 		set_bit(REQ_KICK, &v->requests);	/* loaded at the next stay */
 		break;
 	case MSR_IA32_MISC_ENABLE:
@@ -429,18 +390,14 @@ static int set_slot(struct vcpu *v, u32 index, u64 data, bool host)
 		break;
 	case MSR_PLATFORM_INFO:
 		/* What the guest has turned on stays possible. */
-		if (!host || (v->misc_features && !(data & MSR_PLATFORM_INFO_CPUID_FAULT)))
+		if (v->misc_features && !(data & MSR_PLATFORM_INFO_CPUID_FAULT))
 			return -EINVAL;
 		break;
 	case MSR_MISC_FEATURES_ENABLES:
-		if (data & ~MSR_MISC_FEATURES_ENABLES_CPUID_FAULT ||
-		    (data && !(v->platform_info & MSR_PLATFORM_INFO_CPUID_FAULT)))
+		if (data && !(v->platform_info & MSR_PLATFORM_INFO_CPUID_FAULT))
 			return -EINVAL;
 		break;
-	case 0x200 ... 0x20f:
-	case MSR_MTRRfix64K_00000:
-	case MSR_MTRRfix16K_80000 ... MSR_MTRRfix16K_A0000:
-	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
+	case 0x200 ... MSR_MTRRfix4K_F8000:
 	case MSR_MTRRdefType:
 		if (!mtrr_valid(v, index, data))
 			return -EINVAL;
@@ -454,41 +411,24 @@ static int set_slot(struct vcpu *v, u32 index, u64 data, bool host)
 			return host && !data ? 0 : -EINVAL;
 		break;
 	case MSR_IA32_MCG_CAP:
-		return host && data == v->mcg_cap ? 0 : -EINVAL;
-	case MSR_K7_HWCR:
-		if (data & ~HWCR_WRITABLE)
-			return -EINVAL;
-		/* Cache and TLB work-arounds have no effect on a guest; Linux sets them. */
-		data &= ~(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8));
-		break;
-	case MSR_AMD64_PATCH_LEVEL:
-	case MSR_IA32_ARCH_CAPABILITIES:
-		if (!host)
-			return -EINVAL;
-		break;
+		return data == v->mcg_cap ? 0 : -EINVAL;
 	case MSR_AMD64_DE_CFG:
 		guest_get_feature_msr(index, &have);
 		if (data & ~have)
 			return -EINVAL;
 		break;
 	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_WALL_CLOCK_NEW:
+		if (data)
+			clock_write_wall(v, data);
+		break;
+	case MSR_KVM_SYSTEM_TIME:
 	case MSR_KVM_SYSTEM_TIME_NEW:
-		return clock_write_msr(v, index, data);
+		set_bit(REQ_CLOCK, &v->requests);
+		break;
 	case MSR_KVM_STEAL_TIME:
-		if (data & STEAL_RESERVED)
-			return -EINVAL;
 		v->steal_seen = ~0ull;
 		set_bit(REQ_STEAL, &v->requests);
-		break;
-	case MSR_KVM_PV_EOI_EN:
-		if (data & EOI_RESERVED)
-			return -EINVAL;
-		break;
-	case MSR_KVM_POLL_CONTROL:
-		if (data & ~1ull)
-			return -EINVAL;
 		break;
 	}
 	*slot = data;
@@ -508,7 +448,8 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 {
 	switch (index) {
 	case MSR_IA32_TSC:
-		return tsc_write(v, data, host);
+		tsc_write(v, data, host);
+		return 0;
 	case MSR_IA32_APICBASE:
 		return guest_set_apic_base(v, data, host);
 	case MSR_EFER:

@@ -82,7 +82,6 @@ void pv_steal_update(struct vcpu *v)
 	struct memory *mem = &v->vm->mem;
 	u64 gpa = v->steal_msr & ~MSR_ENABLE, steal, flags = 0, delay = run_delay();
 	int idx, r = 1, tries;
-	u32 version;
 
 	if (!(v->steal_msr & MSR_ENABLE))
 		return;
@@ -92,20 +91,12 @@ void pv_steal_update(struct vcpu *v)
 		r = mem_cmpxchg(mem, STEAL(preempted), &flags, 0, 1);
 	if (r || flags & KVM_VCPU_FLUSH_TLB)
 		set_bit(REQ_TLB_FLUSH, &v->requests);
-	if (r || mem_read(mem, STEAL(version), &version, sizeof(version)) ||
-	    mem_read(mem, STEAL(steal), &steal, sizeof(steal)))
-		goto out;
-	version |= 1;		/* odd: being changed */
-	mem_write(mem, STEAL(version), &version, sizeof(version));
-	smp_wmb();	/* the odd version before the contents, they before the even one */
-	/* Enabled just now, or another thread runs the vCPU: nothing was stolen that we know of. */
-	steal += delay - min(v->steal_seen, delay);
-	v->steal_seen = delay;
-	mem_write(mem, STEAL(steal), &steal, sizeof(steal));
-	smp_wmb();	/* see above */
-	version++;
-	mem_write(mem, STEAL(version), &version, sizeof(version));
-out:
+	if (!r && !mem_read(mem, STEAL(steal), &steal, sizeof(steal))) {
+		/* Enabled just now, or run by another thread: nothing stolen that we know of. */
+		steal += delay - min(v->steal_seen, delay);
+		v->steal_seen = delay;
+		write_versioned(mem, STEAL(version), STEAL(steal), &steal, sizeof(steal));
+	}
 	srcu_read_unlock(&mem->srcu, idx);
 }
 

@@ -87,13 +87,6 @@ void msr_setup_vmcb(struct vcpu *v)
 
 /* --- the exit --- */
 
-/* These sleep: the wall clock and kvmclock pages are written at once. */
-static bool msr_write_sleeps(u32 index)
-{
-	return index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW ||
-	       index == MSR_KVM_SYSTEM_TIME || index == MSR_KVM_SYSTEM_TIME_NEW;
-}
-
 /* What the guest may not do: userspace's to decide where it asked for that, else #GP. */
 static noinline enum vcpu_next msr_refused(struct vcpu *v, bool write, int error, u64 next_rip)
 {
@@ -136,7 +129,9 @@ enum vcpu_next exit_msr(struct vcpu *v)
 	u64 data, next_rip;
 	int r;
 
-	if (write && msr_write_sleeps(index) && !v->can_sleep)
+	/* The wall clock's page is written at once. */
+	if (write && !v->can_sleep &&
+	    (index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW))
 		return NEXT_SLEEP;
 	/* Length first: a write must not happen twice because the code page needs sleeping for. */
 	next = insn_end(v, write ? 0x300f : 0x320f, 2, &next_rip);

@@ -101,7 +101,6 @@ int svm_set_msr_filter(struct vm *vm, const struct kvm_msr_filter *u)
 {
 	struct msr_filter *f = NULL, *old;
 	bool empty = true;
-	struct vcpu *v;
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(u->ranges); i++)
@@ -115,8 +114,7 @@ int svm_set_msr_filter(struct vm *vm, const struct kvm_msr_filter *u)
 			return PTR_ERR(f);
 	}
 	old = rcu_replace_pointer(vm->msr_filter, f, lockdep_is_held(&vm->lock));
-	vm_for_each_vcpu(i, v, vm)
-		vcpu_request(v, REQ_MSR_MAP);
+	vm_request(vm, REQ_MSR_MAP);
 	synchronize_srcu_expedited(&vm->mem.srcu);
 	msr_filter_free(old);
 	return 0;

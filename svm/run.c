@@ -52,6 +52,16 @@ void vcpu_request(struct vcpu *v, int req)
 	vcpu_kick(v);
 }
 
+/** vm_request() - vcpu_request() for all vCPUs. Any context. */
+void vm_request(struct vm *vm, int req)
+{
+	struct vcpu *v;
+	unsigned int i;
+
+	vm_for_each_vcpu(i, v, vm)
+		vcpu_request(v, req);
+}
+
 /* --- one stay --- */
 
 #define STAY_ENDS_TIF	(_TIF_NEED_RESCHED | COMPAT_TIF_NEED_RESCHED_LAZY | _TIF_SIGPENDING | \

@@ -20,6 +20,7 @@ int svm_vcpu_init(struct vcpu *v);
 void svm_vcpu_destroy(struct vcpu *v);
 int svm_create_apic(struct vcpu *v);
 void vcpu_request(struct vcpu *v, int req);
+void vm_request(struct vm *vm, int req);
 void vcpu_kick(struct vcpu *v);
 int svm_vcpu_run(struct vcpu *v);
 

@@ -51,11 +51,7 @@ void vm_put(struct vm *vm)
  */
 void vm_quiesce(struct vm *vm)
 {
-	struct vcpu *v;
-	unsigned int i;
-
-	vm_for_each_vcpu(i, v, vm)
-		vcpu_request(v, REQ_KICK);
+	vm_request(vm, REQ_KICK);
 	synchronize_srcu_expedited(&vm->mem.srcu);
 }
 
