@@ -41,7 +41,7 @@ int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d)
 	if (d->control & (KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP)) {
 		if (v->exception.pending || v->exception.injected)
 			return -EBUSY;
-		raise(v, d->control & KVM_GUESTDBG_INJECT_DB ? X86_TRAP_DB : X86_TRAP_BP);
+		raise(v, d->control & KVM_GUESTDBG_INJECT_DB ? X86_TRAP_DB : X86_TRAP_BP, 0);
 		v->exception.soft = !(d->control & KVM_GUESTDBG_INJECT_DB);
 	}
 	v->guest_debug = control;
@@ -84,8 +84,7 @@ enum vcpu_next exit_db(struct vcpu *v)
 		return NEXT_GUEST;
 	if (v->guest_debug & DEBUG_TAKES_DB)
 		return debug_exit(v, X86_TRAP_DB, v->vmcb->save.dr6);
-	raise(v, X86_TRAP_DB);
-	return NEXT_GUEST;
+	return raise(v, X86_TRAP_DB, 0);
 }
 
 /* INT n that we did not mean to intercept, or TCG's INT3. */
@@ -104,10 +103,8 @@ enum vcpu_next exit_swint(struct vcpu *v)
 	if (i + 1 >= n)
 		return NEXT_OUTER;
 	v->vmcb->save.rip = rip_after(v, i + 2);
-	v->irq_injected = true;
+	irq_queue(v, bytes[i + 1], false);
 	v->irq_soft = true;
-	v->irq_lapic = false;
-	v->irq_vector = bytes[i + 1];
 	v->check_events = true;
 	return NEXT_GUEST;
 }

@@ -14,75 +14,56 @@
 			 BIT(X86_TRAP_SS) | BIT(X86_TRAP_GP))
 #define PAGE_FAULT	BIT(X86_TRAP_PF)
 #define DOUBLE_FAULT	BIT(X86_TRAP_DF)
+/* Those that push an error code, outside real mode. */
+#define WITH_ERROR	(BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) | BIT(X86_TRAP_SS) | \
+			 BIT(X86_TRAP_GP) | BIT(X86_TRAP_AC) | PAGE_FAULT | DOUBLE_FAULT)
 
-static u32 fault_bit(u8 vector)
-{
-	return vector < 32 ? BIT(vector) : 0;
-}
-
-/* A second exception before the first was delivered: serve both in turn, #DF or shutdown. */
-static void raise_event(struct vcpu *v, u8 vector, bool has_error, u32 error_code)
+/*
+ * Queues an exception; @error_code counts where the vector has one. A second one before the first
+ * was delivered: serve both in turn, #DF or shutdown.
+ */
+enum vcpu_next raise(struct vcpu *v, u8 vector, u32 error_code)
 {
 	struct vcpu_exception *e = &v->exception;
 
 	v->check_events = true;
 	if (e->pending || e->injected) {
-		u32 first = fault_bit(e->vector), second = fault_bit(vector);
+		u32 first = e->vector < 32 ? BIT(e->vector) : 0, second = BIT(vector);
 
 		if ((first & DOUBLE_FAULT) &&
 		    (second & (CONTRIBUTORY | PAGE_FAULT | DOUBLE_FAULT))) {
 			e->pending = false;
 			e->injected = false;
 			vcpu_request(v, REQ_TRIPLE_FAULT);
-			return;
+			return NEXT_GUEST;
 		}
 		if (((first & (CONTRIBUTORY | PAGE_FAULT)) && (second & CONTRIBUTORY)) ||
 		    (first & second & PAGE_FAULT)) {
 			vector = X86_TRAP_DF;
-			has_error = true;
 			error_code = 0;
 		}
 	}
 	*e = (struct vcpu_exception) {
 		.pending = true,
 		.vector = vector,
-		.has_error = has_error && (v->vmcb->save.cr0 & X86_CR0_PE),
+		.has_error = (BIT(vector) & WITH_ERROR) && (v->vmcb->save.cr0 & X86_CR0_PE),
 		.error_code = error_code,
 	};
-}
-
-/* Queues an exception that has no error code. */
-void raise(struct vcpu *v, u8 vector)
-{
-	raise_event(v, vector, false, 0);
-}
-
-/* Queues an exception with its error code (none is pushed in real mode). */
-void raise_error(struct vcpu *v, u8 vector, u32 error_code)
-{
-	raise_event(v, vector, true, error_code);
-}
-
-/* Queues a #PF; CR2 is set at once. */
-void raise_pf(struct vcpu *v, u32 error_code, u64 cr2)
-{
-	v->vmcb->save.cr2 = cr2;
-	vmcb_dirty(v, CLEAN_CR2);
-	raise_event(v, X86_TRAP_PF, true, error_code);
+	return NEXT_GUEST;
 }
 
 /* Queues a #DB; EVENTINJ leaves DR6 to us (APM vol. 2, 15.20). */
-void raise_db(struct vcpu *v, u64 dr6)
+enum vcpu_next raise_db(struct vcpu *v, u64 dr6)
 {
 	if (v->guest_debug & (dr6 & BIT(14) ? KVM_GUESTDBG_SINGLESTEP : KVM_GUESTDBG_USE_HW_BP)) {
 		v->debug_dr6 = DR6_RESET | dr6;
 		set_bit(REQ_DEBUG, &v->requests);
-		return;
+		return NEXT_GUEST;
 	}
 	*guest_dr6(v) = (*guest_dr6(v) & ~0xfull) | dr6;
 	*guest_dr7(v) &= ~BIT_ULL(13);	/* GD is cleared on delivery */
 	vmcb_dirty(v, CLEAN_DR);
-	raise_event(v, X86_TRAP_DB, false, 0);
+	return raise(v, X86_TRAP_DB, 0);
 }
 
 /* --- after #VMEXIT --- */
@@ -355,7 +336,7 @@ bool events_irq_allowed(struct vcpu *v)
 static void sync_tpr(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
-	u8 tpr = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
+	u8 tpr = guest_cr8(v);
 	u16 cr_write = c->intercept_cr_write & ~BIT(8);
 
 	if (!v->apic || READ_ONCE(v->apic->maybe_pending))
@@ -459,10 +440,7 @@ void events_inject(struct vcpu *v)
 			vector = extint_accept(v);
 		else
 			lapic_accept(v->apic, vector);
-		v->irq_injected = true;
-		v->irq_soft = false;
-		v->irq_lapic = !from_pic;
-		v->irq_vector = vector;
+		irq_queue(v, vector, !from_pic);
 		vector = irq_source(v, &from_pic);
 		if (unlikely(v->pv_eoi_msr & 1) && vector < 0)
 			pv_eoi_arm(v);

@@ -28,13 +28,6 @@ static enum vcpu_next exit_mc(struct vcpu *v)
 	return NEXT_OUTER;
 }
 
-/* Intercepted only so that a guest can't loop in microcode for ever (CVE-2015-5307; #DB: -8104). */
-static enum vcpu_next exit_ac(struct vcpu *v)
-{
-	raise_error(v, X86_TRAP_AC, v->vmcb->control.exit_info_1);
-	return NEXT_GUEST;
-}
-
 /* --- physical events --- */
 
 /*
@@ -73,13 +66,6 @@ static enum vcpu_next exit_shutdown(struct vcpu *v)
 
 /* --- control and debug registers --- */
 
-static u64 crdr_operand(struct vcpu *v, unsigned int gpr)
-{
-	u64 val = reg_read(v, gpr);
-
-	return cpu_mode(v) == EMUL_LONG64 ? val : (u32)val;
-}
-
 /** cr4_valid() - may the guest have this CR4? (APM vol. 2, 3.1.3) */
 bool cr4_valid(struct vcpu *v, u64 cr4)
 {
@@ -95,48 +81,38 @@ bool cr4_valid(struct vcpu *v, u64 cr4)
 	return true;
 }
 
-static enum vcpu_next exit_cr4_write(struct vcpu *v)
+static enum vcpu_next set_cr4(struct vcpu *v, u64 cr4)
 {
-	struct crdr_move m;
-	enum vcpu_next next = insn_crdr(v, 0x22, &m);
-	u64 cr4;
-
-	if (next != NEXT_GUEST)
-		return next;
-	cr4 = crdr_operand(v, m.gpr);
-	if (!cr4_valid(v, cr4))
-		return raise_gp(v);
 	/* Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2). */
 	if ((cr4 ^ v->vmcb->save.cr4) & (X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_SMEP |
 					 X86_CR4_SMAP | X86_CR4_PCIDE))
 		set_bit(REQ_TLB_FLUSH, &v->requests);
 	v->vmcb->save.cr4 = cr4;
 	vmcb_dirty(v, CLEAN_CR);
-	insn_advance(v, v->vmcb->save.rip + m.len);
 	return NEXT_GUEST;
 }
 
-static enum vcpu_next exit_cr8_write(struct vcpu *v)
+static enum vcpu_next set_cr8(struct vcpu *v, u8 cr8)
+{
+	bool lower = cr8 < v->cr8;
+
+	set_guest_cr8(v, cr8);
+	v->check_events = true;
+	return !v->apic && lower ? vcpu_exit(v, KVM_EXIT_SET_TPR) : NEXT_GUEST;
+}
+
+/* MOV to CR4 or CR8. */
+static enum vcpu_next exit_cr_write(struct vcpu *v, unsigned int cr)
 {
 	struct crdr_move m;
 	enum vcpu_next next = insn_crdr(v, 0x22, &m);
-	bool lower;
-	u64 cr8;
 
 	if (next != NEXT_GUEST)
 		return next;
-	cr8 = crdr_operand(v, m.gpr);
-	if (cr8 > 15)
+	if (cr == 4 ? !cr4_valid(v, m.val) : m.val > 15)
 		return raise_gp(v);
 	insn_advance(v, v->vmcb->save.rip + m.len);
-	v->check_events = true;
-	if (v->apic) {
-		lapic_set_cr8(v->apic, cr8);
-		return NEXT_GUEST;
-	}
-	lower = cr8 < v->cr8;
-	v->cr8 = cr8;
-	return lower ? vcpu_exit(v, KVM_EXIT_SET_TPR) : NEXT_GUEST;
+	return cr == 4 ? set_cr4(v, m.val) : set_cr8(v, m.val);
 }
 
 /* All debug-register accesses exit: they are rare, and host breakpoints stay where they are. */
@@ -145,14 +121,12 @@ static enum vcpu_next exit_dr(struct vcpu *v, unsigned int dr, bool write)
 	struct vmcb_save *s = &v->vmcb->save;
 	struct crdr_move m;
 	enum vcpu_next next = insn_crdr(v, write ? 0x23 : 0x21, &m);
-	u64 *reg, val;
+	u64 *reg;
 
 	if (next != NEXT_GUEST)
 		return next;
-	if (s->dr7 & BIT(13)) {		/* general detect */
-		raise_db(v, BIT(13));
-		return NEXT_GUEST;
-	}
+	if (s->dr7 & BIT(13))		/* general detect */
+		return raise_db(v, BIT(13));
 	if (dr == 4 || dr == 5) {
 		if (s->cr4 & X86_CR4_DE)
 			return raise_ud(v);
@@ -160,16 +134,14 @@ static enum vcpu_next exit_dr(struct vcpu *v, unsigned int dr, bool write)
 	}
 	reg = dr < 4 ? &v->dr[dr] : dr == 6 ? guest_dr6(v) : guest_dr7(v);
 	if (!write) {
-		reg_write(v, m.gpr, cpu_mode(v) == EMUL_LONG64 ? *reg : (u32)*reg);
+		reg_write_sized(v, m.gpr, *reg, m.size);
+	} else if (dr < 4) {
+		*reg = m.val;
 	} else {
-		val = crdr_operand(v, m.gpr);
-		if (dr > 3) {
-			if (val >> 32)
-				return raise_gp(v);
-			val = dr == 6 ? (val & DR6_MASK) | DR6_RESET : (val & DR7_MASK) | DR7_RESET;
-			vmcb_dirty(v, CLEAN_DR);
-		}
-		*reg = val;
+		if (m.val >> 32)
+			return raise_gp(v);
+		*reg = dr == 6 ? (m.val & DR6_MASK) | DR6_RESET : (m.val & DR7_MASK) | DR7_RESET;
+		vmcb_dirty(v, CLEAN_DR);
 	}
 	insn_advance(v, s->rip + m.len);
 	return NEXT_GUEST;
@@ -335,9 +307,8 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 	case VMEXIT_IRET:
 		return exit_iret(v);
 	case VMEXIT_CR_WRITE(4):
-		return exit_cr4_write(v);
 	case VMEXIT_CR_WRITE(8):
-		return exit_cr8_write(v);
+		return exit_cr_write(v, code - VMEXIT_CR_WRITE(0));
 	case VMEXIT_DR_READ(0) ... VMEXIT_DR_READ(7):
 		return exit_dr(v, code - VMEXIT_DR_READ(0), false);
 	case VMEXIT_DR_WRITE(0) ... VMEXIT_DR_WRITE(7):
@@ -349,7 +320,8 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 	case VMEXIT_EXCP(X86_TRAP_UD):
 		return exit_ud_exception(v);
 	case VMEXIT_EXCP(X86_TRAP_AC):
-		return exit_ac(v);
+		/* So that no guest loops in microcode for ever (CVE-2015-5307; #DB: -8104). */
+		return raise(v, X86_TRAP_AC, v->vmcb->control.exit_info_1);
 	case VMEXIT_EXCP(X86_TRAP_MC):
 		return exit_mc(v);
 	case VMEXIT_SWINT:

@@ -84,6 +84,20 @@ static inline u64 reg_read_edx_eax(struct vcpu *v)
 	return (u32)v->vmcb->save.rax | v->regs[REG_RDX] << 32;
 }
 
+/* CR8 is TPR[7:4]. */
+static inline u8 guest_cr8(struct vcpu *v)
+{
+	return v->apic ? lapic_get_cr8(v->apic) : v->cr8;
+}
+
+static inline void set_guest_cr8(struct vcpu *v, u8 cr8)
+{
+	if (v->apic)
+		lapic_set_cr8(v->apic, cr8);
+	else
+		v->cr8 = cr8;
+}
+
 static inline bool in_long64(const struct vmcb_save *s)
 {
 	return (s->efer & EFER_LMA) && (s->cs.attrib & SEG_L);
@@ -129,21 +143,27 @@ static inline enum vcpu_next vcpu_exit(struct vcpu *v, u32 reason)
 }
 
 /* --- events.c --- */
-void raise(struct vcpu *v, u8 vector);
-void raise_error(struct vcpu *v, u8 vector, u32 error_code);
-void raise_pf(struct vcpu *v, u32 error_code, u64 cr2);
-void raise_db(struct vcpu *v, u64 dr6);
+/* They return NEXT_GUEST. */
+enum vcpu_next raise(struct vcpu *v, u8 vector, u32 error_code);
+enum vcpu_next raise_db(struct vcpu *v, u64 dr6);
 
 static inline enum vcpu_next raise_ud(struct vcpu *v)
 {
-	raise(v, X86_TRAP_UD);
-	return NEXT_GUEST;
+	return raise(v, X86_TRAP_UD, 0);
 }
 
 static inline enum vcpu_next raise_gp(struct vcpu *v)
 {
-	raise_error(v, X86_TRAP_GP, 0);
-	return NEXT_GUEST;
+	return raise(v, X86_TRAP_GP, 0);
+}
+
+/* An interrupt that was accepted: to be delivered before any other. */
+static inline void irq_queue(struct vcpu *v, u8 vector, bool lapic)
+{
+	v->irq_injected = true;
+	v->irq_soft = false;
+	v->irq_lapic = lapic;
+	v->irq_vector = vector;
 }
 
 void events_after_exit(struct vcpu *v);
@@ -168,6 +188,8 @@ enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len);
 void insn_advance(struct vcpu *v, u64 next_rip);
 struct crdr_move {
 	u8 gpr, len;
+	u8 size;	/* 4 or 8 bytes, as the mode has it */
+	u64 val;	/* what the GPR holds */
 };
 enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m);
 enum vcpu_next insn_rdpid(struct vcpu *v);

@@ -166,10 +166,18 @@ enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
 	struct vmcb_control *c = &v->vmcb->control;
 	u64 bytes[2];
 
-	if (!svm_caps.decode || !svm_caps.nrips || !c->next_rip)
-		return decode_0f(v, opcode, bytes, m);
-	m->gpr = c->exit_info_1 & 15;
-	m->len = c->next_rip - v->vmcb->save.rip;
+	enum vcpu_next next;
+
+	if (svm_caps.decode && svm_caps.nrips && c->next_rip) {
+		m->gpr = c->exit_info_1 & 15;
+		m->len = c->next_rip - v->vmcb->save.rip;
+	} else {
+		next = decode_0f(v, opcode, bytes, m);
+		if (next != NEXT_GUEST)
+			return next;
+	}
+	m->size = cpu_mode(v) == EMUL_LONG64 ? 8 : 4;
+	m->val = m->size == 8 ? reg_read(v, m->gpr) : (u32)reg_read(v, m->gpr);
 	return NEXT_GUEST;
 }
 

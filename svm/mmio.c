@@ -508,12 +508,11 @@ static enum vcpu_next emul_step(struct vcpu *v)
 		e->rip = rip;
 		emul_store(v);
 		drop_unretired_writes(io);
-		if (e->vector == X86_TRAP_PF)
-			raise_pf(v, e->error_code, e->fault_addr);
-		else if (e->has_error)
-			raise_error(v, e->vector, e->error_code);
-		else
-			raise(v, e->vector);
+		if (e->vector == X86_TRAP_PF) {
+			v->vmcb->save.cr2 = e->fault_addr;
+			vmcb_dirty(v, CLEAN_CR2);
+		}
+		raise(v, e->vector, e->error_code);
 		return post_writes(v);
 	default:
 		if (!v->can_sleep)

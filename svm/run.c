@@ -107,10 +107,10 @@ static void stay_end(struct vcpu *v)
 
 static void dr_load(const u64 *dr)
 {
-	set_debugreg(dr[0], 0);
-	set_debugreg(dr[1], 1);
-	set_debugreg(dr[2], 2);
-	set_debugreg(dr[3], 3);
+	int i;
+
+	for (i = 0; i < 4; i++)
+		set_debugreg(dr[i], i);
 }
 
 /*
@@ -119,10 +119,10 @@ static void dr_load(const u64 *dr)
  */
 static void dr_swap_in(struct vcpu *v, u64 *host)
 {
-	get_debugreg(host[0], 0);
-	get_debugreg(host[1], 1);
-	get_debugreg(host[2], 2);
-	get_debugreg(host[3], 3);
+	int i;
+
+	for (i = 0; i < 4; i++)
+		get_debugreg(host[i], i);
 	dr_load(v->guest_debug & KVM_GUESTDBG_USE_HW_BP ? v->debug_dr : v->dr);
 }
 
@@ -231,10 +231,7 @@ static enum vcpu_next stay(struct vcpu *v)
 			events_after_exit(v);
 		if (unlikely((c->int_ctl & INT_CTL_V_TPR_MASK) != v->vtpr)) {
 			v->vtpr = c->int_ctl & INT_CTL_V_TPR_MASK;
-			if (v->apic)
-				lapic_set_cr8(v->apic, v->vtpr);
-			else
-				v->cr8 = v->vtpr;
+			set_guest_cr8(v, v->vtpr);
 			v->check_events = true;
 		}
 		next = vcpu_handle_exit(v);
@@ -397,7 +394,7 @@ static void fill_run_state(struct vcpu *v)
 
 	run->if_flag = !!(v->vmcb->save.rflags & X86_EFLAGS_IF);
 	run->flags = 0;
-	run->cr8 = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
+	run->cr8 = guest_cr8(v);
 	run->apic_base = guest_apic_base(v);
 	run->ready_for_interrupt_injection = irqchip_full(&v->vm->irqchip) || user_can_inject(v);
 }

@@ -104,7 +104,7 @@ static void get_sregs_common(struct vcpu *v, struct kvm_sregs2 *k)
 	k->cr2 = s->cr2;
 	k->cr3 = s->cr3;
 	k->cr4 = s->cr4;
-	k->cr8 = v->apic ? lapic_get_cr8(v->apic) : v->cr8;
+	k->cr8 = guest_cr8(v);
 	k->efer = guest_efer(v);
 	k->apic_base = guest_apic_base(v);
 }
@@ -149,14 +149,6 @@ static bool sregs_valid(struct vcpu *v, const struct kvm_sregs2 *k)
 	return true;
 }
 
-static void queue_interrupt(struct vcpu *v, u8 vector)
-{
-	v->irq_injected = true;
-	v->irq_soft = false;
-	v->irq_lapic = false;
-	v->irq_vector = vector;
-}
-
 /* Checks, then sets everything that the two forms share. */
 static int set_sregs_common(struct vcpu *v, const struct kvm_sregs2 *k)
 {
@@ -188,10 +180,7 @@ static int set_sregs_common(struct vcpu *v, const struct kvm_sregs2 *k)
 	s->cr3 = k->cr3;
 	s->cr4 = k->cr4;
 	s->efer = k->efer | EFER_SVME;
-	if (v->apic)
-		lapic_set_cr8(v->apic, k->cr8);
-	else
-		v->cr8 = k->cr8;
+	set_guest_cr8(v, k->cr8);
 	v->vmcb->control.clean = 0;
 	v->check_events = true;
 	set_bit(REQ_TLB_FLUSH, &v->requests);
@@ -223,7 +212,7 @@ int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
 	for (i = 0; i < ARRAY_SIZE(k->interrupt_bitmap); i++) {
 		if (!k->interrupt_bitmap[i])
 			continue;
-		queue_interrupt(v, i * 64 + __ffs64(k->interrupt_bitmap[i]));
+		irq_queue(v, i * 64 + __ffs64(k->interrupt_bitmap[i]), false);
 		break;
 	}
 	return 0;
@@ -336,10 +325,8 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 		.has_payload = pending && e->exception_has_payload,
 		.payload = e->exception_payload,
 	};
+	irq_queue(v, e->interrupt.nr, false);
 	v->irq_injected = e->interrupt.injected;
-	v->irq_vector = e->interrupt.nr;
-	v->irq_soft = false;
-	v->irq_lapic = false;
 	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW)
 		v->vmcb->control.int_state = e->interrupt.shadow ? INT_STATE_SHADOW : 0;
 	v->nmi_injected = e->nmi.injected;
@@ -446,7 +433,7 @@ int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i)
 		v->extint = true;
 		v->extint_vector = i->irq;
 	} else {
-		queue_interrupt(v, i->irq);
+		irq_queue(v, i->irq, false);
 	}
 	return 0;
 }
@@ -507,7 +494,7 @@ int svm_set_mce(struct vcpu *v, const struct kvm_x86_mce *m)
 			return 0;
 		}
 		v->mcg_status = m->mcg_status;
-		raise(v, X86_TRAP_MC);
+		raise(v, X86_TRAP_MC, 0);
 	} else if ((bank[1] & MCI_STATUS_VALID) && (bank[1] & MCI_STATUS_UNCORRECTED)) {
 		bank[1] |= MCI_STATUS_OVERFLOW;
 		return 0;
