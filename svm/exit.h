@@ -202,8 +202,6 @@ enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa);
 /* --- io.c, mmio.c --- */
 enum vcpu_next exit_ioio(struct vcpu *v);
 enum vcpu_next exit_npf(struct vcpu *v);
-enum vcpu_next io_complete(struct vcpu *v);	/* userspace has answered the last exit */
-bool io_pending(struct vcpu *v);
 
 /* --- debug.c --- */
 enum vcpu_next debug_exit(struct vcpu *v, u8 exception, u64 dr6);

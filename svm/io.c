@@ -2,12 +2,6 @@
 /* Port I/O: IN and OUT go to a device here or to userspace, the string forms to the emulator. */
 #include "svm/io.h"
 
-/* Does the last exit wait for completion? */
-bool io_pending(struct vcpu *v)
-{
-	return v->io->state != IO_NONE;
-}
-
 /* IN from an in-kernel device; false where userspace has the port. */
 bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val)
 {
@@ -36,7 +30,6 @@ enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in
 	struct kvm_run *run = v->run;
 	struct vcpu_io *io = v->io;
 
-	io->port = port;
 	io->size = size;
 	io->in = in;
 	io->count = count;
@@ -55,28 +48,27 @@ enum vcpu_next exit_ioio(struct vcpu *v)
 	u32 info = c->exit_info_1;
 	unsigned int size = (info >> IOIO_SIZE_SHIFT) & 7;
 	u16 port = info >> IOIO_PORT_SHIFT;
-	bool in = info & IOIO_IN;
+	bool in = info & IOIO_IN, served;
 	u32 val = 0;
 
 	if (unlikely(info & IOIO_STR))
 		return emulate(v, EMULATE_NO_GPA, false);
 	if (in) {
-		if (port_in_kernel_read(v, port, size, &val)) {
+		served = port_in_kernel_read(v, port, size, &val);
+		if (served)
 			reg_write_sized(v, REG_RAX, val, size);
-			insn_advance(v, c->exit_info_2);
-			return NEXT_GUEST;
-		}
 	} else {
 		val = v->vmcb->save.rax;
-		if (port_in_kernel_write(v, port, size, &val)) {
-			insn_advance(v, c->exit_info_2);
-			return NEXT_GUEST;
-		}
-		memcpy(v->pio_data, &val, size);
+		served = port_in_kernel_write(v, port, size, &val);
+		if (!served)
+			memcpy(v->pio_data, &val, size);
 	}
-	v->io->state = IO_PORT;
-	v->io->rip = v->vmcb->save.rip;
-	v->io->next_rip = c->exit_info_2;
+	if (served) {
+		insn_advance(v, c->exit_info_2);
+		return NEXT_GUEST;
+	}
+	v->io->reg = REG_RAX;
+	io_wait(v, IO_PORT, c->exit_info_2);
 	return port_to_user(v, port, size, in, 1);
 }
 
@@ -85,9 +77,9 @@ enum vcpu_next io_complete(struct vcpu *v)
 {
 	struct vcpu_io *io = v->io;
 	enum io_state state = io->state;
-	u32 val = 0;
+	u64 val = 0;
 
-	if (state != IO_PORT && state != IO_MSR && state != IO_HYPERCALL)
+	if (state >= IO_EMUL_READ)
 		return mmio_complete(v);
 	io->state = IO_NONE;
 	if (v->vmcb->save.rip != io->rip)	/* reset or moved by userspace meanwhile */
@@ -97,8 +89,8 @@ enum vcpu_next io_complete(struct vcpu *v)
 	if (state == IO_HYPERCALL)
 		return hypercall_complete(v);
 	if (io->in) {
-		memcpy(&val, v->pio_data, io->size);
-		reg_write_sized(v, REG_RAX, val, io->size);
+		memcpy(&val, state == IO_PORT ? v->pio_data : v->run->mmio.data, sizeof(val));
+		reg_write_sized(v, io->reg, val, io->size);
 	}
 	insn_advance(v, io->next_rip);
 	return NEXT_GUEST;

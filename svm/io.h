@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Port and memory-mapped I/O that is under way; private to io.c and mmio.c. */
+/* Port and memory-mapped I/O that is under way; of svm/ alone. */
 #ifndef SVM_IO_H
 #define SVM_IO_H
 
@@ -29,19 +29,16 @@ struct io_fragment {
 struct vcpu_io {
 	enum io_state state;
 
-	/* IO_PORT, IO_MSR, IO_HYPERCALL, IO_MOV_READ, and IO_EMUL_PIO's port */
+	/* IO_PORT, IO_MSR, IO_HYPERCALL, IO_MOV_READ */
 	u64 rip, next_rip;	/* the completion is dropped where userspace moved RIP */
-	u16 port;
 	u8 size;
-	u8 reg;			/* destination of the MOV */
+	u8 reg;			/* destination of the IN or MOV */
 	bool in;
-	unsigned int count;
+	unsigned int count;	/* IO_EMUL_PIO */
 	bool pio_ready;		/* pio_data holds what userspace answered */
 	bool pio_out;		/* kvm_run holds an OUTS that leaves when the batch has retired */
 
-	/* an access whose GPA #NPF has given */
-	bool gpa_valid;
-	u64 gpa;
+	u64 gpa;		/* of the access, from #NPF, or EMULATE_NO_GPA */
 
 	/* MMIO reads of this iteration, answered; replayed when the instruction is run again */
 	unsigned int nr_reads, next_read;
@@ -56,12 +53,21 @@ struct vcpu_io {
 	struct emul emul;
 };
 
+/* The instruction ends when userspace has answered, in io_complete(). */
+static inline void io_wait(struct vcpu *v, enum io_state state, u64 next_rip)
+{
+	v->io->state = state;
+	v->io->rip = v->vmcb->save.rip;
+	v->io->next_rip = next_rip;
+}
+
 /* mmio.c */
 #define EMULATE_NO_GPA	(~0ull)
 enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store);
 enum vcpu_next mmio_complete(struct vcpu *v);
 
-/* io.c: ports */
+/* io.c */
+enum vcpu_next io_complete(struct vcpu *v);	/* userspace has answered the last exit */
 bool port_in_kernel_read(struct vcpu *v, u16 port, unsigned int size, u32 *val);
 bool port_in_kernel_write(struct vcpu *v, u16 port, unsigned int size, const void *data);
 enum vcpu_next port_to_user(struct vcpu *v, u16 port, unsigned int size, bool in,

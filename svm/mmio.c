@@ -101,25 +101,26 @@ static enum emul_status walk(struct emul *e, u64 addr, u32 access, u64 *gpa)
 	return emul_set_fault(e, X86_TRAP_PF, true, fault.error_code, addr);
 }
 
-/* GVA to GPA for a data access; the #NPF's own address is taken where it is this access's. */
-static enum emul_status translate(struct emul *e, u64 addr, u32 access, u64 *gpa)
+/* GVA to GPA in one page; the #NPF's own address is taken where it is this access's. */
+static enum emul_status translate_page(struct emul *e, u64 addr, u32 access, u64 *gpa)
 {
-	struct vcpu_io *io = emul_vcpu(e)->io;
+	u64 known = emul_vcpu(e)->io->gpa;
 
-	if (!io->gpa_valid || ((addr ^ io->gpa) & ~PAGE_MASK))
+	if (known == EMULATE_NO_GPA || ((addr ^ known) & ~PAGE_MASK))
 		return walk(e, addr, access, gpa);
-	*gpa = io->gpa;
+	*gpa = known;
 	return EMUL_DONE;
 }
 
-/* Both pages must permit the store before either is changed. */
-static enum emul_status translate_write(struct emul *e, u64 addr, unsigned int len, u64 gpa[2])
+/* A data access, which may straddle two pages: both must permit it. */
+static enum emul_status translate(struct emul *e, u64 addr, unsigned int len, u32 access,
+				  u64 gpa[2])
 {
 	unsigned int n = min_t(u64, len, PAGE_SIZE - (addr & ~PAGE_MASK));
-	enum emul_status st = translate(e, addr, WALK_WRITE, &gpa[0]);
+	enum emul_status st = translate_page(e, addr, access, &gpa[0]);
 
 	if (st == EMUL_DONE && n < len)
-		st = translate(e, addr + n, WALK_WRITE, &gpa[1]);
+		st = translate_page(e, addr + n, access, &gpa[1]);
 	return st;
 }
 
@@ -209,46 +210,23 @@ static bool is_memory(struct vcpu *v, u64 gpa, bool write)
 	return s && !(write && (s->flags & KVM_MEM_READONLY));
 }
 
-static enum emul_status op_read(struct emul *e, u64 addr, void *buf, unsigned int len)
-{
-	struct vcpu *v = emul_vcpu(e);
-	enum emul_status st;
-	unsigned int n;
-	u64 gpa;
-
-	for (; len; len -= n, addr += n, buf += n) {
-		n = min_t(u64, len, PAGE_SIZE - (addr & ~PAGE_MASK));
-		st = translate(e, addr, 0, &gpa);
-		if (st != EMUL_DONE)
-			return st;
-		if (is_memory(v, gpa, false)) {
-			if (guest_read(v, gpa, buf, n))
-				return out_of_reach(v);
-			continue;
-		}
-		n = min(n, 8u);
-		st = mmio_read(v, gpa, buf, n);
-		if (st != EMUL_DONE)
-			return st;
-	}
-	return EMUL_DONE;
-}
-
-static enum emul_status op_write(struct emul *e, u64 addr, const void *buf, unsigned int len)
+/* In pieces that lie in one page and, of devices, are at most 8 bytes. */
+static enum emul_status data_access(struct emul *e, u64 addr, void *buf, unsigned int len,
+				    bool write)
 {
 	struct vcpu *v = emul_vcpu(e);
 	u64 pages[2] = {}, gpa;
-	enum emul_status st = translate_write(e, addr, len, pages);
+	enum emul_status st = translate(e, addr, len, write ? WALK_WRITE : 0, pages);
 	unsigned int n;
 
 	for (gpa = pages[0]; st == EMUL_DONE && len; len -= n, buf += n, gpa += n) {
 		n = min_t(u64, len, PAGE_SIZE - (gpa & ~PAGE_MASK));
-		if (is_memory(v, gpa, true)) {
-			if (guest_write(v, gpa, buf, n))
+		if (is_memory(v, gpa, write)) {
+			if (write ? guest_write(v, gpa, buf, n) : guest_read(v, gpa, buf, n))
 				return out_of_reach(v);
 		} else {
 			n = min(n, 8u);
-			st = mmio_write(v, gpa, buf, n);
+			st = write ? mmio_write(v, gpa, buf, n) : mmio_read(v, gpa, buf, n);
 		}
 		if (!((gpa + n) & ~PAGE_MASK))
 			gpa = pages[1] - n;
@@ -256,15 +234,24 @@ static enum emul_status op_write(struct emul *e, u64 addr, const void *buf, unsi
 	return st;
 }
 
+static enum emul_status op_read(struct emul *e, u64 addr, void *buf, unsigned int len)
+{
+	return data_access(e, addr, buf, len, false);
+}
+
+static enum emul_status op_write(struct emul *e, u64 addr, const void *buf, unsigned int len)
+{
+	return data_access(e, addr, (void *)buf, len, true);
+}
+
 static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const void *new,
-				   unsigned int len)
+			       unsigned int len)
 {
 	struct vcpu *v = emul_vcpu(e);
-	enum emul_status st;
 	u64 gpa, o = 0, n = 0;
+	enum emul_status st = translate_page(e, addr, WALK_WRITE, &gpa);
 	int r;
 
-	st = translate(e, addr, WALK_WRITE, &gpa);
 	if (st != EMUL_DONE)
 		return st;
 	/* Where it goes to a device, or straddles pages, there is no atomicity to keep. */
@@ -284,7 +271,7 @@ static enum emul_status op_probe_write(struct emul *e, u64 addr, unsigned int le
 {
 	u64 gpa[2];
 
-	return translate_write(e, addr, len, gpa);
+	return translate(e, addr, len, WALK_WRITE, gpa);
 }
 
 /* --- the emulator's view of ports --- */
@@ -390,8 +377,6 @@ static void emul_load(struct vcpu *v)
 	memcpy(e->segs, s, sizeof(e->segs));
 	e->ops = &emul_ops;
 	e->opaque = v;
-	e->insn.nr_bytes = 0;
-	e->insn.len = 0;
 }
 
 /* Registers back; retired instructions end the interrupt shadow and take their single-step trap. */
@@ -483,7 +468,8 @@ static enum vcpu_next emul_step(struct vcpu *v)
 	io->next_read = 0;
 	st = e->insn.len ? EMUL_DONE : emul_decode(e);
 	if (st == EMUL_DONE) {
-		io->gpa_valid = io->gpa_valid && one_operand(&e->insn);
+		if (!one_operand(&e->insn))
+			io->gpa = EMULATE_NO_GPA;
 		st = emul_run(e);
 	}
 	switch (st) {
@@ -577,11 +563,10 @@ static enum vcpu_next mov_device(struct vcpu *v, const u8 *bytes, u64 gpa, bool 
 		insn_advance(v, next_rip);
 		return NEXT_GUEST;
 	}
-	io->state = IO_MOV_READ;
-	io->rip = v->vmcb->save.rip;
-	io->next_rip = next_rip;
+	io->in = true;
 	io->size = m.size;
 	io->reg = m.reg;
+	io_wait(v, IO_MOV_READ, next_rip);
 	return mmio_to_user(v, gpa, m.size, 0, false);
 }
 
@@ -608,7 +593,6 @@ enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store)
 		if (next != NEXT_SLEEP)
 			return next;
 	}
-	io->gpa_valid = gpa != EMULATE_NO_GPA;
 	io->gpa = gpa;
 	io->nr_reads = 0;
 	io->nr_writes = 0;
@@ -616,43 +600,26 @@ enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store)
 	io->pio_ready = false;
 	io->pio_out = false;
 	emul_load(v);
-	if (n > 0) {
-		insn->nr_bytes = n;
-		memcpy(insn->bytes, bytes, EMUL_INSN_MAX);
-	}
+	insn->len = 0;
+	insn->nr_bytes = max(n, 0);
+	memcpy(insn->bytes, bytes, EMUL_INSN_MAX);
 	return emul_step(v);
 }
 
-/* Userspace has answered an MMIO or string-I/O exit. */
+/* Userspace has answered an exit of the emulator. */
 enum vcpu_next mmio_complete(struct vcpu *v)
 {
 	struct vcpu_io *io = v->io;
 	struct io_fragment *f;
 
-	switch (io->state) {
-	case IO_MOV_READ:
-		io->state = IO_NONE;
-		if (v->vmcb->save.rip == io->rip) {
-			u64 data;
-
-			memcpy(&data, v->run->mmio.data, sizeof(data));
-			reg_write_sized(v, io->reg, data, io->size);
-			insn_advance(v, io->next_rip);
-		}
-		return NEXT_GUEST;
-	case IO_EMUL_WRITE:
+	if (io->state == IO_EMUL_WRITE)
 		return post_writes(v);
-	case IO_EMUL_READ:
-		f = &io->reads[io->nr_reads];
+	if (io->state == IO_EMUL_READ) {
+		f = &io->reads[io->nr_reads++];
 		memcpy(f->data, v->run->mmio.data, f->len);
-		io->nr_reads++;
-		break;
-	case IO_EMUL_PIO:
+	} else {
 		io->pio_ready = true;
 		load_regs(v);
-		break;
-	default:
-		break;
 	}
 	io->state = IO_NONE;
 	if (v->vmcb->save.rip != io->emul.rip)	/* reset or moved by userspace meanwhile */

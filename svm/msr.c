@@ -101,10 +101,8 @@ static noinline enum vcpu_next msr_refused(struct vcpu *v, bool write, int error
 	run->msr.index = v->regs[REG_RCX];
 	if (write)
 		run->msr.data = reg_read_edx_eax(v);
-	v->io->state = IO_MSR;
 	v->io->in = !write;
-	v->io->rip = v->vmcb->save.rip;
-	v->io->next_rip = next_rip;
+	io_wait(v, IO_MSR, next_rip);
 	return vcpu_exit(v, write ? KVM_EXIT_X86_WRMSR : KVM_EXIT_X86_RDMSR);
 }
 

@@ -11,8 +11,8 @@
 
 #include "compat/entry.h"
 #include "compat/resume.h"
-#include "svm/exit.h"
 #include "svm/fpu.h"
+#include "svm/io.h"
 
 #define POLL_FIRST_NS	10000u
 
@@ -439,7 +439,7 @@ int svm_vcpu_run(struct vcpu *v)
 	}
 	if (unlikely(v->guest_debug & KVM_GUESTDBG_SINGLESTEP))
 		debug_step_begin(v);
-	if (io_pending(v)) {
+	if (v->io->state != IO_NONE) {
 		int idx = srcu_read_lock(&v->vm->mem.srcu);
 
 		v->can_sleep = true;
