@@ -224,28 +224,22 @@ void cpuid_update(struct vcpu *v)
 	v->pv_features = v->pv_enforce ? leaf(v, KVM_CPUID_FEATURES, 0)->eax : ~0u;
 	v->features = 0;
 	feature(v, c1, 21, GF_X2APIC);
-	feature(v, c1, 24, GF_TSC_DEADLINE);
-	feature(v, c1, 26, GF_XSAVE);
 	feature(v, b7, 1, GF_TSC_ADJUST);
 	feature(v, c7, 22, GF_RDPID);
 	feature(v, leaf(v, 7, 0)->edx, 29, GF_ARCH_CAP);
-	feature(v, de, 11, GF_SCE);
-	feature(v, de, 20, GF_NX);
-	feature(v, de, 25, GF_FFXSR);
 	feature(v, de, 26, GF_1G);
-	feature(v, de, 29, GF_LM);
 	feature(v, b8, 12, GF_IBPB);
-	feature(v, b8, 14, GF_SPEC_CTRL);
-	feature(v, b8, 15, GF_STIBP);
-	feature(v, b8, 24, GF_SSBD);
 	if (boot_cpu_has(X86_FEATURE_RDTSCP)) {
 		feature(v, de, 27, GF_RDTSCP);
 		feature(v, c7, 22, GF_RDTSCP);	/* RDPID reads TSC_AUX too */
 	}
 	v->maxphyaddr = bits >= 32 && bits <= 52 ? bits : 36;
 	v->cr4_reserved = ~cr4_allowed(v);
-	v->xcr0_allowed = v->features & GF_XSAVE ? xcr0 & svm_caps.xcr0 : 0;
-	v->xcr0_allowed |= XFEATURE_MASK_FP;
+	v->xcr0_allowed = XFEATURE_MASK_FP | (c1 & BIT(26) ? xcr0 & svm_caps.xcr0 : 0);
+	v->efer_allowed = (de & BIT(11) ? EFER_SCE : 0) | (de & BIT(20) ? EFER_NX : 0) |
+			  (de & BIT(25) ? EFER_FFXSR : 0) |
+			  (de & BIT(29) ? EFER_LME | EFER_LMA : 0);
+	v->spec_ctrl_allowed = spec_ctrl_bits(b8);
 }
 
 /* Bytes of the components in XCR0, in the standard format or the compacted one. */

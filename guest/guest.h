@@ -12,22 +12,13 @@
 #include "svm/vcpu.h"
 
 /* Guest features digested from its CPUID (v->features). */
-#define GF_LM		BIT(0)
-#define GF_NX		BIT(1)
-#define GF_SCE		BIT(2)
-#define GF_FFXSR	BIT(3)
-#define GF_1G		BIT(4)
-#define GF_RDTSCP	BIT(5)
-#define GF_XSAVE	BIT(6)
-#define GF_SPEC_CTRL	BIT(7)
-#define GF_IBPB		BIT(8)
-#define GF_X2APIC	BIT(9)
-#define GF_TSC_DEADLINE	BIT(10)
-#define GF_SSBD		BIT(11)
-#define GF_STIBP	BIT(12)
-#define GF_TSC_ADJUST	BIT(13)
-#define GF_ARCH_CAP	BIT(14)
-#define GF_RDPID	BIT(15)
+#define GF_1G		BIT(0)
+#define GF_RDTSCP	BIT(1)
+#define GF_IBPB		BIT(2)
+#define GF_X2APIC	BIT(3)
+#define GF_TSC_ADJUST	BIT(4)
+#define GF_ARCH_CAP	BIT(5)
+#define GF_RDPID	BIT(6)
 
 static inline u64 guest_efer(const struct vcpu *v)
 {

@@ -118,13 +118,9 @@ static bool canonical(u64 addr)
 /* May the guest have this EFER? Userspace may also set LMA. */
 static bool efer_valid(struct vcpu *v, u64 efer, bool host)
 {
-	u64 allowed = (v->features & GF_NX ? EFER_NX : 0) | (v->features & GF_SCE ? EFER_SCE : 0) |
-		      (v->features & GF_LM ? EFER_LME | EFER_LMA : 0) |
-		      (v->features & GF_FFXSR ? EFER_FFXSR : 0);
-
 	if (host)
 		return !(efer & ~(u64)EFER_WRITABLE);
-	if (efer & ~allowed)
+	if (efer & ~v->efer_allowed)
 		return false;
 	/* LME can't change while paging is on (APM vol. 2, 3.1.7). */
 	return !((efer ^ v->vmcb->save.efer) & EFER_LME) || !(v->vmcb->save.cr0 & X86_CR0_PG);
@@ -284,7 +280,7 @@ int guest_set_apic_base(struct vcpu *v, u64 data, bool host)
 
 static bool has_spec_ctrl(struct vcpu *v, bool host)
 {
-	return host || (v->features & (GF_SPEC_CTRL | GF_STIBP | GF_SSBD));
+	return host || v->spec_ctrl_allowed;
 }
 
 /**
@@ -467,9 +463,7 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		return lapic_msr_write(v->apic, index, data);
 	case MSR_IA32_SPEC_CTRL:
 		if (!has_spec_ctrl(v, host) || data & ~(u64)svm_caps.spec_ctrl_bits ||
-		    (!host && ((data & 1 && !(v->features & GF_SPEC_CTRL)) ||
-			       (data & 2 && !(v->features & GF_STIBP)) ||
-			       (data & 4 && !(v->features & GF_SSBD)))))
+		    (!host && data & ~(u64)v->spec_ctrl_allowed))
 			return -EINVAL;
 		if (svm_caps.v_spec_ctrl)
 			v->vmcb->save.spec_ctrl = data;
@@ -477,7 +471,8 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 			v->spec_ctrl = data;
 		return 0;
 	case MSR_IA32_PRED_CMD:
-		if (data & ~1ull || (!host && !(v->features & (GF_SPEC_CTRL | GF_IBPB))))
+		if (data & ~1ull ||
+		    (!host && !(v->features & GF_IBPB) && !(v->spec_ctrl_allowed & 1)))
 			return -EINVAL;
 		if (data && !host && boot_cpu_has(X86_FEATURE_IBPB))
 			wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);

@@ -35,6 +35,12 @@ struct svm_caps {
 };
 extern struct svm_caps svm_caps __ro_after_init;
 
+/* What a processor's SPEC_CTRL has, by EBX of CPUID 0x80000008: IBRS, STIBP; SSBD. */
+static inline u8 spec_ctrl_bits(u32 ebx)
+{
+	return ((ebx >> 14) & 3) | ((ebx >> 22) & 4);
+}
+
 struct svm_cpu {
 	bool enabled;			/* SVME is ours on this CPU */
 	unsigned long pages;		/* two: hsave, host_vmcb */

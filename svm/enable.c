@@ -40,10 +40,9 @@ module_param(cleanbits, bool, 0444);
 MODULE_PARM_DESC(cleanbits, "Use VMCB clean bits where the CPU has them (default: on)");
 
 static DEFINE_MUTEX(hardware_lock);
-static unsigned int hardware_users;	/* Protected by: hardware_lock */
+/* Protected by: hardware_lock; syscore callbacks, where no locks are, read it without */
+static unsigned int hardware_users;
 static enum cpuhp_state hotplug_state;
-/* hardware_users as syscore callbacks may read it: no locks there */
-static bool syscore_users;
 
 /* Runs on the CPU, interrupts off. */
 static int cpu_enable(void)
@@ -85,10 +84,8 @@ static void cpu_disable(void)
 
 static void cpu_enable_ipi(void *error)
 {
-	int r = cpu_enable();
-
-	if (r)
-		atomic_cmpxchg((atomic_t *)error, 0, r);
+	if (cpu_enable())
+		atomic_set((atomic_t *)error, -EBUSY);
 }
 
 static void cpu_disable_ipi(void *unused)
@@ -133,7 +130,7 @@ static int syscore_suspend_cpu(void)
 
 static void syscore_resume_cpu(void)
 {
-	if (READ_ONCE(syscore_users) && cpu_enable())
+	if (READ_ONCE(hardware_users) && cpu_enable())
 		pr_err("SVM is held by another hypervisor after resume\n");
 }
 
@@ -169,10 +166,8 @@ int svm_hardware_get(void)
 		else
 			compat_emergency_register(cpu_disable);
 	}
-	if (!r) {
-		hardware_users++;
-		WRITE_ONCE(syscore_users, true);
-	}
+	if (!r)
+		WRITE_ONCE(hardware_users, hardware_users + 1);
 	mutex_unlock(&hardware_lock);
 	cpus_read_unlock();
 	if (r == -EBUSY)
@@ -185,13 +180,19 @@ void svm_hardware_put(void)
 {
 	cpus_read_lock();
 	mutex_lock(&hardware_lock);
-	if (!--hardware_users) {
-		WRITE_ONCE(syscore_users, false);
+	WRITE_ONCE(hardware_users, hardware_users - 1);
+	if (!hardware_users) {
 		compat_emergency_unregister(cpu_disable);
 		disable_all();
 	}
 	mutex_unlock(&hardware_lock);
 	cpus_read_unlock();
+}
+
+static int refuse(int error, const char *why)
+{
+	pr_err("%s\n", why);
+	return error;
 }
 
 static int probe(void)
@@ -200,36 +201,24 @@ static int probe(void)
 	u32 edx;
 
 	if (boot_cpu_data.x86_vendor != X86_VENDOR_AMD &&
-	    boot_cpu_data.x86_vendor != X86_VENDOR_HYGON) {
-		pr_err("not an AMD processor\n");
-		return -ENODEV;
-	}
-	if (cpuid_eax(0x80000000) < 0x8000000a || !(cpuid_ecx(0x80000001) & BIT(2))) {
-		pr_err("this processor has no SVM (CPUID 8000_0001 ECX bit 2)\n");
-		return -ENODEV;
-	}
-	if (rdmsrq_safe(MSR_VM_CR, &vm_cr) || (vm_cr & VM_CR_SVMDIS)) {
-		if (vm_cr & VM_CR_SVM_LOCK)
-			pr_err("SVM is disabled and locked by the firmware (VM_CR.SVMDIS, SVM_LOCK): enable it in the firmware's setup\n");
-		else
-			pr_err("SVM is disabled (VM_CR.SVMDIS): enable it in the firmware's setup\n");
-		return -EOPNOTSUPP;
-	}
+	    boot_cpu_data.x86_vendor != X86_VENDOR_HYGON)
+		return refuse(-ENODEV, "not an AMD processor");
+	if (cpuid_eax(0x80000000) < 0x8000000a || !(cpuid_ecx(0x80000001) & BIT(2)))
+		return refuse(-ENODEV, "this processor has no SVM (CPUID 8000_0001 ECX bit 2)");
+	if (rdmsrq_safe(MSR_VM_CR, &vm_cr) || (vm_cr & VM_CR_SVMDIS))
+		return refuse(-EOPNOTSUPP, vm_cr & VM_CR_SVM_LOCK ?
+			"SVM is disabled and locked by the firmware (VM_CR.SVMDIS, SVM_LOCK): enable it in the firmware's setup" :
+			"SVM is disabled (VM_CR.SVMDIS): enable it in the firmware's setup");
 	edx = cpuid_edx(0x8000000a);
-	if (!(edx & SVMF_NPT)) {
-		pr_err("this processor has no nested paging\n");
-		return -ENODEV;
-	}
+	if (!(edx & SVMF_NPT))
+		return refuse(-ENODEV, "this processor has no nested paging");
 	/* A SEV guest can't run VMRUN on memory that the outer host does not see. */
-	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT)) {
-		pr_err("nested virtualization in an encrypted guest is not possible\n");
-		return -EOPNOTSUPP;
-	}
+	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
+		return refuse(-EOPNOTSUPP,
+			      "nested virtualization in an encrypted guest is not possible");
 	svm_caps.nr_asids = cpuid_ebx(0x8000000a);
-	if (svm_caps.nr_asids < 2) {
-		pr_err("this processor offers no ASIDs to guests\n");
-		return -ENODEV;
-	}
+	if (svm_caps.nr_asids < 2)
+		return refuse(-ENODEV, "this processor offers no ASIDs to guests");
 	if (boot_cpu_has(X86_FEATURE_SEV) || cpuid_eax(0x80000000) >= 0x8000001f)
 		rdmsrq_safe(MSR_AMD64_SYSCFG, &syscfg);
 	svm_caps.snp_host = syscfg & SYSCFG_SNP_EN;
@@ -239,8 +228,7 @@ static int probe(void)
 	svm_caps.clean = cleanbits && (edx & SVMF_CLEAN);
 	svm_caps.v_spec_ctrl = edx & SVMF_V_SPEC_CTRL;
 	svm_caps.spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL) && !svm_caps.v_spec_ctrl;
-	edx = cpuid_ebx(0x80000008);	/* IBRS, STIBP; SSBD */
-	svm_caps.spec_ctrl_bits = ((edx >> 14) & 3) | ((edx >> 22) & 4);
+	svm_caps.spec_ctrl_bits = spec_ctrl_bits(cpuid_ebx(0x80000008));
 	svm_caps.nested = boot_cpu_has(X86_FEATURE_HYPERVISOR);
 	svm_caps.phys_bits = boot_cpu_data.x86_phys_bits;
 	fpu_probe();

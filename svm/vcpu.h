@@ -152,7 +152,8 @@ struct vcpu {
 	u8 maxphyaddr;
 	u32 features;			/* GF_* */
 	u64 cr4_reserved;		/* CR4 bits that #GP */
-	u64 xcr0_allowed;
+	u64 xcr0_allowed, efer_allowed;
+	u8 spec_ctrl_allowed;
 
 	/* work of the last exit that userspace completes (svm/io.c) */
 	struct vcpu_io *io;
@@ -160,7 +161,6 @@ struct vcpu {
 	/* identity and life (vm/) */
 	struct mutex mutex;		/* held in each vCPU ioctl, over all of KVM_RUN */
 	u32 id;				/* KVM_CREATE_VCPU's number = initial APIC id */
-	struct page *run_page;
 	void *pio_data;			/* page 1 of the mmap: port data */
 	bool sigset_active;
 	sigset_t sigset;

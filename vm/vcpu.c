@@ -9,10 +9,8 @@
 
 static void vcpu_free_pages(struct vcpu *v)
 {
-	if (v->pio_data)
-		__free_page(virt_to_page(v->pio_data));
-	if (v->run_page)
-		__free_page(v->run_page);
+	free_page((unsigned long)v->pio_data);
+	free_page((unsigned long)v->run);
 }
 
 /* The VM goes, or the vCPU was never published. Sleeps. */
@@ -35,11 +33,10 @@ static struct vcpu *vcpu_alloc(struct vm *vm, u32 id)
 	mutex_init(&v->mutex);
 	v->vm = vm;
 	v->id = id;
-	v->run_page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	v->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	v->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!v->run_page || !v->pio_data)
+	if (!v->run || !v->pio_data)
 		goto err_free;
-	v->run = page_address(v->run_page);
 	r = svm_vcpu_init(v);
 	if (r)
 		goto err_free;
@@ -58,7 +55,7 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 
 	switch (vmf->pgoff) {
 	case 0:
-		page = v->run_page;
+		page = virt_to_page(v->run);
 		break;
 	case 1:
 		page = virt_to_page(v->pio_data);
