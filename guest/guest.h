@@ -75,8 +75,7 @@ void msr_reset(struct vcpu *v);
 int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);	/* 0, -EINVAL, -ENOENT */
 int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
 int guest_get_feature_msr(u32 index, u64 *data);			/* 0 or -EINVAL */
-const u32 *guest_msr_list(unsigned int *nr);		/* KVM_GET_MSR_INDEX_LIST */
-const u32 *guest_feature_msr_list(unsigned int *nr);
+const u32 *guest_msr_list(bool features, unsigned int *nr);
 int guest_setup_mce(struct vcpu *v, u64 mcg_cap);
 int guest_set_apic_base(struct vcpu *v, u64 data, bool host);
 

@@ -59,18 +59,11 @@ static const u32 feature_msr_list[] = {
 	MSR_IA32_PERF_CAPABILITIES,
 };
 
-/** guest_msr_list() - KVM_GET_MSR_INDEX_LIST. */
-const u32 *guest_msr_list(unsigned int *nr)
+/** guest_msr_list() - KVM_GET_MSR_INDEX_LIST or, of @features, KVM_GET_MSR_FEATURE_INDEX_LIST. */
+const u32 *guest_msr_list(bool features, unsigned int *nr)
 {
-	*nr = ARRAY_SIZE(msr_list);
-	return msr_list;
-}
-
-/** guest_feature_msr_list() - KVM_GET_MSR_FEATURE_INDEX_LIST. */
-const u32 *guest_feature_msr_list(unsigned int *nr)
-{
-	*nr = ARRAY_SIZE(feature_msr_list);
-	return feature_msr_list;
+	*nr = features ? ARRAY_SIZE(feature_msr_list) : ARRAY_SIZE(msr_list);
+	return features ? feature_msr_list : msr_list;
 }
 
 #define DE_CFG_LFENCE_SERIALIZE	BIT_ULL(1)

@@ -23,20 +23,19 @@
 #define VM_CR_SVMDIS		BIT_ULL(4)
 #define SYSCFG_SNP_EN		BIT_ULL(24)
 
-struct svm_caps svm_caps __ro_after_init;
 DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
 
-static bool nrips = true;
-module_param(nrips, bool, 0444);
+/* The first four as wanted until probe() has seen what there is. */
+struct svm_caps svm_caps __ro_after_init = {
+	.nrips = true, .decode = true, .flush_asid = true, .clean = true,
+};
+module_param_named(nrips, svm_caps.nrips, bool, 0444);
 MODULE_PARM_DESC(nrips, "Use next-RIP save where the CPU has it (default: on)");
-static bool decodeassists = true;
-module_param(decodeassists, bool, 0444);
+module_param_named(decodeassists, svm_caps.decode, bool, 0444);
 MODULE_PARM_DESC(decodeassists, "Use decode assists where the CPU has them (default: on)");
-static bool flushbyasid = true;
-module_param(flushbyasid, bool, 0444);
+module_param_named(flushbyasid, svm_caps.flush_asid, bool, 0444);
 MODULE_PARM_DESC(flushbyasid, "Use flush-by-ASID where the CPU has it (default: on)");
-static bool cleanbits = true;
-module_param(cleanbits, bool, 0444);
+module_param_named(cleanbits, svm_caps.clean, bool, 0444);
 MODULE_PARM_DESC(cleanbits, "Use VMCB clean bits where the CPU has them (default: on)");
 
 static DEFINE_MUTEX(hardware_lock);
@@ -222,10 +221,10 @@ static int probe(void)
 	if (boot_cpu_has(X86_FEATURE_SEV) || cpuid_eax(0x80000000) >= 0x8000001f)
 		rdmsrq_safe(MSR_AMD64_SYSCFG, &syscfg);
 	svm_caps.snp_host = syscfg & SYSCFG_SNP_EN;
-	svm_caps.nrips = nrips && (edx & SVMF_NRIPS);
-	svm_caps.decode = decodeassists && (edx & SVMF_DECODE);
-	svm_caps.flush_asid = flushbyasid && (edx & SVMF_FLUSH_ASID);
-	svm_caps.clean = cleanbits && (edx & SVMF_CLEAN);
+	svm_caps.nrips &= !!(edx & SVMF_NRIPS);
+	svm_caps.decode &= !!(edx & SVMF_DECODE);
+	svm_caps.flush_asid &= !!(edx & SVMF_FLUSH_ASID);
+	svm_caps.clean &= !!(edx & SVMF_CLEAN);
 	svm_caps.v_spec_ctrl = edx & SVMF_V_SPEC_CTRL;
 	svm_caps.spec_ctrl = boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL) && !svm_caps.v_spec_ctrl;
 	svm_caps.spec_ctrl_bits = spec_ctrl_bits(cpuid_ebx(0x80000008));

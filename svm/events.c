@@ -447,12 +447,10 @@ void events_inject(struct vcpu *v)
 	}
 	if (v->irq_injected && !v->injecting)
 		inject_irq(v, vector >= 0 || user_window || v->nmi_pending);
-	if (vector >= 0)
+	if (vector >= 0 || user_window)
 		window_open(v);
-	if (vector < 0 && !user_window && !v->nmi_pending)
+	else if (!v->nmi_pending)
 		window_close(v);
-	else if (user_window)
-		window_open(v);
 	sync_tpr(v);
 }
 

@@ -160,8 +160,13 @@ struct tsc_aux_cpu {
 };
 static DEFINE_PER_CPU(struct tsc_aux_cpu, tsc_aux_cpu);
 
-static void tsc_aux_restore(struct tsc_aux_cpu *t)
+/* Puts the host's value back: it is due, or SVM goes off on this CPU. Interrupts are off. */
+void tsc_aux_cpu_exit(void)
 {
+	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
+
+	if (!t->registered)
+		return;
 	t->registered = false;
 	user_return_notifier_unregister(&t->urn);
 	wrmsrq(MSR_TSC_AUX, t->host);
@@ -170,13 +175,10 @@ static void tsc_aux_restore(struct tsc_aux_cpu *t)
 
 static void tsc_aux_user_return(struct user_return_notifier *urn)
 {
-	struct tsc_aux_cpu *t = container_of(urn, struct tsc_aux_cpu, urn);
 	unsigned long flags;
 
-	/* tsc_aux_cpu_exit() may come by IPI. */
 	local_irq_save(flags);
-	if (t->registered)
-		tsc_aux_restore(t);
+	tsc_aux_cpu_exit();
 	local_irq_restore(flags);
 }
 
@@ -211,13 +213,4 @@ void tsc_aux_cpu_init(void)
 		return;
 	rdmsrq(MSR_TSC_AUX, t->host);
 	t->current_value = t->host;
-}
-
-/* SVM goes off on this CPU: leaves nothing behind. Interrupts are off. */
-void tsc_aux_cpu_exit(void)
-{
-	struct tsc_aux_cpu *t = this_cpu_ptr(&tsc_aux_cpu);
-
-	if (t->registered)
-		tsc_aux_restore(t);
 }

@@ -110,11 +110,11 @@ HANDLER(get_supported_cpuid, get_cpuid_list(c, guest_supported_cpuid))
 HANDLER(get_emulated_cpuid, get_cpuid_list(c, guest_emulated_cpuid))
 
 /* The true number is told even where the array is too small for it. */
-static long get_msr_list(struct call *c, const u32 *(*get)(unsigned int *nr))
+static long get_msr_list(struct call *c, bool features)
 {
 	struct kvm_msr_list __user *user = c->user;
 	unsigned int nr;
-	const u32 *list = get(&nr);
+	const u32 *list = guest_msr_list(features, &nr);
 	u32 room;
 
 	if (get_user(room, &user->nmsrs) || put_user(nr, &user->nmsrs))
@@ -124,8 +124,8 @@ static long get_msr_list(struct call *c, const u32 *(*get)(unsigned int *nr))
 	return copy_to_user(user->indices, list, nr * sizeof(*list)) ? -EFAULT : 0;
 }
 
-HANDLER(get_msr_index_list, get_msr_list(c, guest_msr_list))
-HANDLER(get_msr_feature_index_list, get_msr_list(c, guest_feature_msr_list))
+HANDLER(get_msr_index_list, get_msr_list(c, false))
+HANDLER(get_msr_feature_index_list, get_msr_list(c, true))
 
 /* KVM_GET_MSRS of the device: the features of this host. */
 static int access_msr(struct vcpu *v, struct kvm_msr_entry *e, bool set)
