@@ -9,7 +9,6 @@
 
 #include "guest/guest.h"
 #include "svm/cpu.h"
-#include "svm/fpu.h"
 
 /* Feature bits that may be passed on where the host has them (APM vol. 3, appendix E). */
 #define F1_EDX	0x0783fbff	/* FPU..CX8, APIC, SEP..PSE36, CLFSH, MMX, FXSR, SSE, SSE2; */

@@ -4,6 +4,9 @@
 #define SVM_CPU_H
 
 #include <linux/percpu.h>
+#include <asm/fpu/api.h>
+#include <asm/fpu/types.h>
+#include <asm/fpu/xcr.h>
 
 #include "svm/svm.h"
 

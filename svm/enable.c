@@ -17,7 +17,6 @@
 #include <asm/reboot.h>
 
 #include "svm/exit.h"
-#include "svm/fpu.h"
 
 #define VM_CR_SVM_LOCK		BIT_ULL(3)
 #define VM_CR_SVMDIS		BIT_ULL(4)

@@ -66,8 +66,8 @@ static enum vcpu_next exit_shutdown(struct vcpu *v)
 
 /* --- control and debug registers --- */
 
-/** cr4_valid() - may the guest have this CR4? (APM vol. 2, 3.1.3) */
-bool cr4_valid(struct vcpu *v, u64 cr4)
+/* May the guest have this CR4? (APM vol. 2, 3.1.3) */
+static bool cr4_valid(struct vcpu *v, u64 cr4)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
 

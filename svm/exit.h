@@ -211,26 +211,10 @@ void debug_intercepts(struct vcpu *v);
 void debug_step_begin(struct vcpu *v);
 void debug_step_end(struct vcpu *v);
 
-/* --- msr.c, msr_filter.c, vcpu.c, fpu.c, hypercall.c --- */
+/* --- msr.c, vcpu.c, fpu.c, hypercall.c --- */
 enum vcpu_next exit_msr(struct vcpu *v);
 enum vcpu_next msr_complete(struct vcpu *v);
-
-#define MSRPM_SIZE	(2 * PAGE_SIZE)	/* APM vol. 2, 15.11 */
-
-/* Constant once it is in vm->msr_filter. */
-struct msr_filter {
-	void *map;		/* MSR permission map for the VMCB */
-	bool default_allow;
-	unsigned int nr;
-	struct msr_range {
-		u32 base, nmsrs, flags;
-		u8 *bitmap;	/* a set bit allows */
-	} range[KVM_MSR_FILTER_MAX_RANGES];
-};
-
-bool msr_filter_allows(const struct msr_filter *f, u32 index, u32 op);
 void msr_filter_free(struct msr_filter *f);
-void msr_map_fill(void *map, const struct msr_filter *f);
 int msr_maps_init(void);
 void msr_maps_exit(void);
 void msr_setup_vmcb(struct vcpu *v);
@@ -238,9 +222,10 @@ void tsc_aux_enter(struct vcpu *v);
 void tsc_aux_cpu_init(void);
 void tsc_aux_cpu_exit(void);
 void vcpu_reset(struct vcpu *v, bool init);
-void vcpu_reset_regs(struct vcpu *v, bool init);
+void fpu_probe(void);
+void fpu_reset(struct vcpu *v);
+void *fpu_image(struct vcpu *v);
 bool xcr0_valid(struct vcpu *v, u64 xcr0);
-bool cr4_valid(struct vcpu *v, u64 cr4);
 enum vcpu_next exit_vmmcall(struct vcpu *v);
 enum vcpu_next exit_ud_exception(struct vcpu *v);
 enum vcpu_next hypercall_complete(struct vcpu *v);

@@ -9,7 +9,6 @@
 #include <linux/string.h>
 
 #include "svm/exit.h"
-#include "svm/fpu.h"
 
 #define FCW_RESET	0x37f
 

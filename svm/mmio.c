@@ -7,7 +7,6 @@
  * from the bytes decoded the first time; what it has read by MMIO already is replayed. Its MMIO
  * writes are posted and leave after it has retired, so it is never run twice past a side effect.
  */
-#include "svm/fpu.h"
 #include "svm/io.h"
 #include "uapi/svm.h"
 

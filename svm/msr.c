@@ -4,10 +4,13 @@
  *
  * Deny by default: the permission map starts with all bits set, and passthrough[] lists the MSRs
  * that hardware switches itself (VMLOAD, VMSAVE and the VMCB). All others exit; one that is not
- * known here is #GP.
+ * known in guest/msr.c is #GP. A VM with a filter (KVM_X86_SET_MSR_FILTER) has a map of its own, so
+ * what userspace denies exits even where hardware would serve it.
  */
 #include <linux/gfp.h>
 #include <linux/io.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/user-return-notifier.h>
 #include <asm/msr-index.h>
 
@@ -15,6 +18,8 @@
 
 /* 65,536 ports and three bits of overhang (APM vol. 2, 15.10.1) */
 #define IOPM_SIZE	(3 * PAGE_SIZE)
+#define MSRPM_SIZE	(2 * PAGE_SIZE)	/* APM vol. 2, 15.11 */
+#define MAX_FILTERED	(8 * 0x600)	/* MSRs of one range */
 
 static void *iopm, *msrpm;		/* constant after load, shared by all vCPUs */
 
@@ -23,6 +28,56 @@ static const u32 passthrough[] = {
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
 	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
 };
+
+/* --- the filter --- */
+
+/* Constant once it is in vm->msr_filter. */
+struct msr_filter {
+	void *map;		/* MSR permission map for the VMCB */
+	bool default_allow;
+	unsigned int nr;
+	struct msr_range {
+		u32 base, nmsrs, flags;
+		u8 *bitmap;	/* a set bit allows */
+	} range[KVM_MSR_FILTER_MAX_RANGES];
+};
+
+void msr_filter_free(struct msr_filter *f)
+{
+	unsigned int i;
+
+	if (!f)
+		return;
+	for (i = 0; i < f->nr; i++)
+		kfree(f->range[i].bitmap);
+	if (f->map)
+		free_pages_exact(f->map, MSRPM_SIZE);
+	kfree(f);
+}
+
+/*
+ * May the guest do @op, KVM_MSR_FILTER_READ or WRITE? As the first range says that covers the MSR,
+ * else the default. Those of the x2APIC are never filtered.
+ */
+static bool filter_allows(const struct msr_filter *f, u32 index, u32 op)
+{
+	unsigned int i;
+
+	if (index - 0x800 <= 0xff)
+		return true;
+	for (i = 0; i < f->nr; i++) {
+		const struct msr_range *r = &f->range[i];
+		u32 bit = index - r->base;
+
+		if (bit >= r->nmsrs || !(r->flags & op))
+			continue;
+		bit = array_index_nospec(bit, r->nmsrs);
+		return r->bitmap[bit / 8] & BIT(bit % 8);
+	}
+	return f->default_allow;
+}
+
+/* --- permission maps --- */
 
 /* Two bits an MSR, read then write; three ranges of 8,192 MSRs, 2 KiB each. */
 static void msrpm_pass(void *map, u32 msr, const struct msr_filter *f)
@@ -34,15 +89,15 @@ static void msrpm_pass(void *map, u32 msr, const struct msr_filter *f)
 		if (msr - base[i] >= 0x2000)
 			continue;
 		bit = i * 0x4000 + 2 * (msr - base[i]);
-		if (!f || msr_filter_allows(f, msr, KVM_MSR_FILTER_READ))
+		if (!f || filter_allows(f, msr, KVM_MSR_FILTER_READ))
 			__clear_bit(bit, map);
-		if (!f || msr_filter_allows(f, msr, KVM_MSR_FILTER_WRITE))
+		if (!f || filter_allows(f, msr, KVM_MSR_FILTER_WRITE))
 			__clear_bit(bit + 1, map);
 	}
 }
 
 /* Makes a permission map; @f is the VM's filter or NULL. */
-void msr_map_fill(void *map, const struct msr_filter *f)
+static void map_fill(void *map, const struct msr_filter *f)
 {
 	unsigned int i;
 
@@ -53,6 +108,81 @@ void msr_map_fill(void *map, const struct msr_filter *f)
 		msrpm_pass(map, MSR_IA32_SPEC_CTRL, f);
 }
 
+static int copy_range(struct msr_filter *f, const struct kvm_msr_filter_range *u)
+{
+	struct msr_range *r = &f->range[f->nr];
+
+	if (!u->nmsrs)
+		return 0;
+	if (!u->flags || u->flags & ~(u32)(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE) ||
+	    u->nmsrs > MAX_FILTERED)
+		return -EINVAL;
+	r->bitmap = memdup_user((const void __force __user *)u->bitmap, DIV_ROUND_UP(u->nmsrs, 8));
+	if (IS_ERR(r->bitmap))
+		return PTR_ERR(r->bitmap);
+	r->base = u->base;
+	r->nmsrs = u->nmsrs;
+	r->flags = u->flags;
+	f->nr++;
+	return 0;
+}
+
+static struct msr_filter *filter_make(const struct kvm_msr_filter *u)
+{
+	struct msr_filter *f = kzalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
+	int r = -ENOMEM;
+	unsigned int i;
+
+	if (!f)
+		return ERR_PTR(-ENOMEM);
+	f->default_allow = !(u->flags & KVM_MSR_FILTER_DEFAULT_DENY);
+	f->map = alloc_pages_exact(MSRPM_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!f->map)
+		goto err;
+	for (i = 0; i < ARRAY_SIZE(u->ranges); i++) {
+		r = copy_range(f, &u->ranges[i]);
+		if (r)
+			goto err;
+	}
+	map_fill(f->map, f);
+	return f;
+
+err:
+	msr_filter_free(f);
+	return ERR_PTR(r);
+}
+
+/**
+ * svm_set_msr_filter() - KVM_X86_SET_MSR_FILTER. When it returns, no vCPU uses the old one. Sleeps.
+ * @vm: the VM, locked
+ * @u: the filter; without ranges it removes the one there is
+ *
+ * Return: 0, -EINVAL (unknown flags, a range that is too long or has no flags, DEFAULT_DENY without
+ * ranges), -EFAULT, -ENOMEM.
+ */
+int svm_set_msr_filter(struct vm *vm, const struct kvm_msr_filter *u)
+{
+	struct msr_filter *f = NULL, *old;
+	bool empty = true;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(u->ranges); i++)
+		empty = empty && !u->ranges[i].nmsrs;
+	if (u->flags & ~(u32)KVM_MSR_FILTER_DEFAULT_DENY ||
+	    (empty && (u->flags & KVM_MSR_FILTER_DEFAULT_DENY)))
+		return -EINVAL;
+	if (!empty) {
+		f = filter_make(u);
+		if (IS_ERR(f))
+			return PTR_ERR(f);
+	}
+	old = rcu_replace_pointer(vm->msr_filter, f, lockdep_is_held(&vm->lock));
+	vm_request(vm, REQ_MSR_MAP);
+	synchronize_srcu_expedited(&vm->mem.srcu);
+	msr_filter_free(old);
+	return 0;
+}
+
 int msr_maps_init(void)
 {
 	iopm = alloc_pages_exact(IOPM_SIZE, GFP_KERNEL);
@@ -60,7 +190,7 @@ int msr_maps_init(void)
 	if (!iopm || !msrpm)
 		return -ENOMEM;
 	memset(iopm, 0xff, IOPM_SIZE);
-	msr_map_fill(msrpm, NULL);
+	map_fill(msrpm, NULL);
 	return 0;
 }
 
@@ -136,7 +266,7 @@ enum vcpu_next exit_msr(struct vcpu *v)
 	if (next != NEXT_GUEST)
 		return next;
 	if (unlikely(f) &&
-	    !msr_filter_allows(f, index, write ? KVM_MSR_FILTER_WRITE : KVM_MSR_FILTER_READ)) {
+	    !filter_allows(f, index, write ? KVM_MSR_FILTER_WRITE : KVM_MSR_FILTER_READ)) {
 		r = -EPERM;
 	} else if (write) {
 		r = guest_set_msr(v, index, reg_read_edx_eax(v), false);

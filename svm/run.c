@@ -11,7 +11,6 @@
 
 #include "compat/entry.h"
 #include "compat/resume.h"
-#include "svm/fpu.h"
 #include "svm/io.h"
 
 #define POLL_FIRST_NS	10000u
@@ -63,6 +62,42 @@ void vm_request(struct vm *vm, int req)
 }
 
 /* --- one stay --- */
+
+/*
+ * Preemption is off from fpu_load() to fpu_store(). The mask has no components of the host in it
+ * that the guest does not have: PKRU in particular stays the host's (guests are not offered
+ * protection keys).
+ */
+static __always_inline void fpu_load(struct vcpu *v)
+{
+	kernel_fpu_begin_mask(0);
+	/* XSAVES can't be intercepted: it must not reach this task's shadow stack. */
+	if (unlikely(svm_caps.host_xss))
+		wrmsrq(MSR_IA32_XSS, 0);
+	/*
+	 * Before Zen, FXRSTOR/XRSTOR leave FIP, FDP and FOP alone unless an x87 exception is
+	 * pending: overwrite the host's (any other task's) pointers by an x87 load of our own.
+	 */
+	if (static_cpu_has_bug(X86_BUG_FXSAVE_LEAK))
+		asm volatile("fnclex; emms; fildl %0" :: "m"(v->id));
+	if (likely(svm_caps.xcr0))
+		asm volatile("xrstor64 (%0)" :: "r"(v->fpu), "a"((u32)svm_caps.xcr0),
+			     "d"((u32)(svm_caps.xcr0 >> 32)) : "memory");
+	else
+		asm volatile("fxrstor64 (%0)" :: "r"(v->fpu) : "memory");
+}
+
+static __always_inline void fpu_store(struct vcpu *v)
+{
+	if (likely(svm_caps.xcr0))
+		asm volatile("xsave64 (%0)" :: "r"(v->fpu), "a"((u32)svm_caps.xcr0),
+			     "d"((u32)(svm_caps.xcr0 >> 32)) : "memory");
+	else
+		asm volatile("fxsave64 (%0)" :: "r"(v->fpu) : "memory");
+	if (unlikely(svm_caps.host_xss))
+		wrmsrq(MSR_IA32_XSS, svm_caps.host_xss);
+	kernel_fpu_end();
+}
 
 #define STAY_ENDS_TIF	(_TIF_NEED_RESCHED | COMPAT_TIF_NEED_RESCHED_LAZY | _TIF_SIGPENDING | \
 			 _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
@@ -292,8 +327,6 @@ static void block(struct vcpu *v)
 /* Takes what others left in v->requests, all but what the stay itself serves. */
 static enum vcpu_next serve_requests(struct vcpu *v)
 {
-	if (test_and_clear_bit(REQ_VM_DEAD, &v->requests))
-		return vcpu_fail(v, -EIO);
 	clear_bit(REQ_KICK, &v->requests);
 	if (test_and_clear_bit(REQ_CLOCK, &v->requests))
 		clock_update(v);
@@ -405,7 +438,7 @@ static void fill_run_state(struct vcpu *v)
  *
  * Context: sleeps; vcpu->mutex held, in the context of the VM's owner.
  * Return: 0 with kvm_run filled; -EINTR (signal or immediate_exit), -EAGAIN (AP before SIPI),
- * -EFAULT (host mapping forbids the access), -ENOMEM, -EIO (the VM or SVM on this CPU is gone).
+ * -EFAULT (host mapping forbids the access), -ENOMEM, -EIO (SVM on this CPU is gone).
  */
 int svm_vcpu_run(struct vcpu *v)
 {

@@ -24,7 +24,7 @@ void vm_request(struct vm *vm, int req);
 void vcpu_kick(struct vcpu *v);
 int svm_vcpu_run(struct vcpu *v);
 
-/* --- state (svm/fpu.c, debug.c, vcpu.c, msr_filter.c) --- */
+/* --- state (svm/fpu.c, debug.c, vcpu.c, msr.c) --- */
 void svm_get_fpu(struct vcpu *v, struct kvm_fpu *f);
 int svm_set_fpu(struct vcpu *v, const struct kvm_fpu *f);
 void svm_get_xsave(struct vcpu *v, struct kvm_xsave *x);

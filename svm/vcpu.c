@@ -4,7 +4,6 @@
 #include <linux/mem_encrypt.h>
 #include <linux/slab.h>
 
-#include "svm/fpu.h"
 #include "svm/io.h"
 #include "uapi/svm.h"
 
@@ -55,12 +54,7 @@ static void irqchip_eoi(struct irqchip *chip, u32 input)
 
 static const struct irqchip_ops irqchip_ops = { .kick = lapic_kick, .eoi = irqchip_eoi };
 
-/**
- * svm_vm_init() - memory (current->mm becomes the owner), interrupt controllers, clock.
- * @vm: the VM, zeroed
- *
- * Return: 0, -ENOMEM, -EINTR.
- */
+/** svm_vm_init() - memory, which current->mm owns; irqchip, clock. 0, -ENOMEM or -EINTR. */
 int svm_vm_init(struct vm *vm)
 {
 	int r = memory_init(&vm->mem, &memory_ops);
@@ -84,16 +78,18 @@ void svm_vm_destroy(struct vm *vm)
 
 static void reset_seg(struct vmcb_seg *s, u16 attrib)
 {
-	*s = (struct vmcb_seg) { .attrib = attrib, .limit = 0xffff };
+	s->attrib = attrib;
+	s->limit = 0xffff;
 }
 
 /* Register state after RESET or INIT (APM vol. 2, table 14-1). */
-void vcpu_reset_regs(struct vcpu *v, bool init)
+static void reset_regs(struct vcpu *v, bool init)
 {
 	struct vmcb_save *s = &v->vmcb->save;
-	u64 cr0 = X86_CR0_ET;
+	u64 cache = X86_CR0_CD | X86_CR0_NW, cr0 = X86_CR0_ET | (init ? s->cr0 & cache : cache);
 
-	cr0 |= init ? s->cr0 & (X86_CR0_CD | X86_CR0_NW) : X86_CR0_CD | X86_CR0_NW;
+	/* Up to the debug registers: segments, CPL, EFER, control registers. */
+	memset(s, 0, offsetof(struct vmcb_save, dr7));
 	reset_seg(&s->es, SEG_P | SEG_S | 3);
 	reset_seg(&s->cs, SEG_P | SEG_S | 0xb);
 	reset_seg(&s->ss, SEG_P | SEG_S | 3);
@@ -106,12 +102,9 @@ void vcpu_reset_regs(struct vcpu *v, bool init)
 	s->cs.base = 0xffff0000;
 	reset_seg(&s->gdtr, 0);
 	reset_seg(&s->idtr, 0);
-	s->cpl = 0;
 	s->efer = EFER_SVME;		/* VMRUN demands it; the guest sees 0 */
 	s->cr0 = cr0;
 	s->cr2 = 0;
-	s->cr3 = 0;
-	s->cr4 = 0;
 	s->rflags = X86_EFLAGS_FIXED;
 	s->rip = 0xfff0;
 	s->rsp = 0;
@@ -155,7 +148,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 {
 	struct vmcb_control *c = &v->vmcb->control;
 
-	vcpu_reset_regs(v, init);
+	reset_regs(v, init);
 	pv_reset(v);
 	if (!init) {
 		msr_reset(v);
@@ -176,13 +169,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 	v->vtpr = 0;
 	v->injecting = false;
 	v->virq = false;
-	memset(&v->exception, 0, sizeof(v->exception));
-	v->nmi_injected = false;
-	v->nmi_masked = false;
-	v->nmi_pending = 0;
-	v->nmi_iret = false;
-	v->nmi_step = false;
-	v->irq_injected = false;
+	memset(&v->events, 0, sizeof(v->events));
 	v->shadow_hlt = ~0ull;
 	v->check_events = true;
 	set_bit(REQ_TLB_FLUSH, &v->requests);
@@ -190,14 +177,7 @@ void vcpu_reset(struct vcpu *v, bool init)
 
 /* --- capabilities --- */
 
-/**
- * svm_enable_cap() - KVM_ENABLE_CAP of a VM, for what the CPU half does.
- * @vm: the VM, locked
- * @e: flags are checked by the caller
- *
- * Return: 0, -EINVAL for an unknown capability or argument, -EEXIST (split irqchip: a vCPU or an
- * irqchip exists), -ENOMEM.
- */
+/** svm_enable_cap() - KVM_ENABLE_CAP of a locked VM. -EEXIST: the split irqchip comes too late. */
 int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 {
 	u64 arg = e->args[0];
@@ -281,29 +261,14 @@ int svm_create_apic(struct vcpu *v)
 	return 0;
 }
 
-static void vcpu_free_pages(struct vcpu *v)
-{
-	kfree(v->io);
-	free_page((unsigned long)v->fpu);
-	free_page((unsigned long)v->vmcb);
-}
-
-/**
- * svm_vcpu_init() - make a vCPU, in its state after RESET.
- * @v: the vCPU, zeroed
- *
- * v->vm, id, index, run and pio_data are set by the caller.
- * Return: 0 or -ENOMEM.
- */
+/** svm_vcpu_init() - a vCPU in its state after RESET. 0, or -ENOMEM: svm_vcpu_destroy() is due. */
 int svm_vcpu_init(struct vcpu *v)
 {
 	v->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	v->fpu = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	v->io = kzalloc(sizeof(*v->io), GFP_KERNEL_ACCOUNT);
-	if (!v->vmcb || !v->fpu || !v->io) {
-		vcpu_free_pages(v);
+	if (!v->vmcb || !v->fpu || !v->io)
 		return -ENOMEM;
-	}
 	v->vmcb_pa = __sme_set(__pa(v->vmcb));
 	v->cpu = -1;
 	v->tsc_khz = v->vm->default_tsc_khz;
@@ -332,5 +297,7 @@ void svm_vcpu_destroy(struct vcpu *v)
 		lapic_destroy(v->apic);
 	kvfree(v->cpuid);
 	put_pid(rcu_access_pointer(v->pid));
-	vcpu_free_pages(v);
+	kfree(v->io);
+	free_page((unsigned long)v->fpu);
+	free_page((unsigned long)v->vmcb);
 }

@@ -35,10 +35,9 @@ enum {
 #define REQ_EVENT		2	/* an interrupt or APIC event became pending */
 #define REQ_CLOCK		3	/* kvmclock page must be rewritten */
 #define REQ_TRIPLE_FAULT	4	/* report KVM_EXIT_SHUTDOWN */
-#define REQ_VM_DEAD		5	/* the VM is broken: -EIO from now on */
-#define REQ_DEBUG		6	/* KVM_EXIT_DEBUG: stepped over an emulated instruction */
-#define REQ_MSR_MAP		7	/* the VM's MSR filter has changed */
-#define REQ_STEAL		8	/* the thread has lost its CPU: update steal time */
+#define REQ_DEBUG		5	/* KVM_EXIT_DEBUG: stepped over an emulated instruction */
+#define REQ_MSR_MAP		6	/* the VM's MSR filter has changed */
+#define REQ_STEAL		7	/* the thread has lost its CPU: update steal time */
 /* Those that leave a halted vCPU asleep. */
 #define REQ_QUIET		(BIT(REQ_KICK) | BIT(REQ_TLB_FLUSH) | BIT(REQ_EVENT) | \
 				 BIT(REQ_DEBUG) | BIT(REQ_STEAL))
@@ -95,22 +94,25 @@ struct vcpu {
 	u64 debug_dr[4], debug_dr6, debug_dr7;
 	u64 own_dr6, own_dr7;
 
-	/* events */
-	struct vcpu_exception exception;
-	bool nmi_injected, nmi_masked;
-	u8 nmi_pending;			/* 0..2 */
-	bool irq_injected;		/* from the APIC, PIC or KVM_INTERRUPT, to be delivered */
-	bool irq_soft;
-	bool irq_lapic;			/* it came of lapic_accept() */
-	u8 irq_vector;
+	/* events; those of the group end with RESET and INIT */
+	struct_group(events,
+		struct vcpu_exception exception;
+		bool nmi_injected, nmi_masked;
+		u8 nmi_pending;		/* 0..2 */
+		bool nmi_iret;		/* the IRET of the NMI handler was reached, at iret_rip */
+		bool nmi_step;		/* stepping over that IRET */
+		bool nmi_step_tf;	/* the guest's own TF meanwhile */
+		bool irq_injected;	/* from the APIC, PIC or KVM_INTERRUPT, to be delivered */
+		bool irq_soft;
+		bool irq_lapic;		/* it came of lapic_accept() */
+		u8 irq_vector;
+	);
+	u64 iret_rip;
 	bool user_window;		/* userspace asked for an interrupt window */
 	bool extint;			/* split irqchip: userspace's PIC wants extint_vector */
 	u8 extint_vector;
 	u64 shadow_hlt;			/* nested: address of a HLT in an interrupt shadow */
 	bool eoi_exit;			/* split irqchip: KVM_EXIT_IOAPIC_EOI is due */
-	bool nmi_iret;			/* the IRET of the NMI handler was reached, at ... */
-	u64 iret_rip;
-	bool nmi_step, nmi_step_tf;	/* stepping over that IRET; the guest's own TF */
 	int error;			/* errno for KVM_RUN with NEXT_ERROR */
 
 	/* wake-up */
@@ -190,9 +192,7 @@ struct vm {
 	/* Protected by: clock_lock; last TSC written by userspace */
 	u64 tsc_last_value, tsc_last_host, tsc_last_offset;
 	u32 default_tsc_khz;
-	u64 tss_addr, identity_map_addr; /* accepted for the ABI's sake; SVM needs neither */
 	u32 bsp_id;
-	bool dead;
 
 	/* KVM_ENABLE_CAP and KVM_X86_SET_MSR_FILTER, changed with lock held */
 	struct msr_filter __rcu *msr_filter;	/* read under mem.srcu */

@@ -19,7 +19,6 @@
 
 #define MAX_MSRS		256	/* entries of KVM_GET_MSRS and KVM_SET_MSRS stay below */
 #define TSS_SIZE		(3 * PAGE_SIZE)
-#define IDENTITY_MAP_DEFAULT	0xfffbc000
 
 /* How the argument travels. <linux/kvm.h>'s own direction bits are not always true. */
 enum arg {
@@ -207,22 +206,17 @@ static long clear_dirty_log(struct call *c)
 	return mem_dirty_log(&c->vm->mem, log->slot, log->dirty_bitmap, log);
 }
 
+/* SVM needs neither this nor the identity map: accepted for the ABI's sake. */
 static long set_tss_addr(struct call *c)
 {
-	if (c->arg > BIT_ULL(32) - TSS_SIZE)
-		return -EINVAL;
-	c->vm->tss_addr = c->arg;
-	return 0;
+	return c->arg > BIT_ULL(32) - TSS_SIZE ? -EINVAL : 0;
 }
 
 static long set_identity_map_addr(struct call *c)
 {
 	u64 addr = *(u64 *)c->buf;
 
-	if (c->vm->nr_vcpus || addr > BIT_ULL(32) - PAGE_SIZE)
-		return -EINVAL;
-	c->vm->identity_map_addr = addr ?: IDENTITY_MAP_DEFAULT;
-	return 0;
+	return c->vm->nr_vcpus || addr > BIT_ULL(32) - PAGE_SIZE ? -EINVAL : 0;
 }
 
 static long set_boot_cpu_id(struct call *c)
@@ -756,10 +750,10 @@ long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 /* A VM belongs to the address space that created it: only there do its addresses mean anything. */
 static bool vm_usable(const struct vm *vm)
 {
-	return vm->mem.mm == current->mm && !READ_ONCE(vm->dead);
+	return vm->mem.mm == current->mm;
 }
 
-/** vm_ioctl() - on a VM's fd. -EIO from another address space or where the VM is broken. */
+/** vm_ioctl() - on a VM's fd. -EIO from another address space. */
 long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vm *vm = file->private_data;

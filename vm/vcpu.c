@@ -7,17 +7,12 @@
 
 #include "vm/vm.h"
 
-static void vcpu_free_pages(struct vcpu *v)
-{
-	free_page((unsigned long)v->pio_data);
-	free_page((unsigned long)v->run);
-}
-
-/* The VM goes, or the vCPU was never published. Sleeps. */
+/* The VM goes, or the vCPU was never published, nor perhaps made as a whole. Sleeps. */
 void vcpu_free(struct vcpu *v)
 {
 	svm_vcpu_destroy(v);
-	vcpu_free_pages(v);
+	free_page((unsigned long)v->pio_data);
+	free_page((unsigned long)v->run);
 	mutex_destroy(&v->mutex);
 	kfree(v);
 }
@@ -35,16 +30,11 @@ static struct vcpu *vcpu_alloc(struct vm *vm, u32 id)
 	v->id = id;
 	v->run = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 	v->pio_data = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!v->run || !v->pio_data)
-		goto err_free;
-	r = svm_vcpu_init(v);
-	if (r)
-		goto err_free;
-	return v;
-
-err_free:
-	vcpu_free_pages(v);
-	kfree(v);
+	if (v->run && v->pio_data)
+		r = svm_vcpu_init(v);
+	if (!r)
+		return v;
+	vcpu_free(v);
 	return ERR_PTR(r);
 }
 
