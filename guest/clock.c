@@ -7,7 +7,6 @@
  * made or its clock set: so the clock is the same on all of them, and the "stable" flag is true as
  * long as the host's TSC is.
  */
-#include <linux/kvm_para.h>
 #include <linux/timekeeping.h>
 #include <asm/pvclock-abi.h>
 #include <asm/tsc.h>
@@ -166,16 +165,7 @@ static void clock_scale(u32 khz, u32 *mul, s8 *shift)
 	*mul = div64_u64((u64)NSEC_PER_SEC << 32, base);
 }
 
-/**
- * write_versioned() - change what the guest reads under a version. Sleeps.
- * @mem: the guest's memory
- * @version_gpa: a u32 that is odd meanwhile, so that another vCPU that looks waits
- * @gpa: where @data goes, in the same page
- * @data: the contents
- * @len: their bytes
- *
- * Return: false where there is no memory.
- */
+/** write_versioned() - write at @gpa while the u32 at @version_gpa is odd. False: no memory. */
 bool write_versioned(struct memory *mem, u64 version_gpa, u64 gpa, const void *data,
 		     unsigned int len)
 {
@@ -218,7 +208,7 @@ void clock_update(struct vcpu *v)
 		v->kvmclock_paused = false;
 }
 
-/** clock_write_wall() - MSR_KVM_WALL_CLOCK*: the wall-clock time at which kvmclock was 0. Sleeps. */
+/** clock_write_wall() - MSR_KVM_WALL_CLOCK*: the wall-clock time of kvmclock's 0. Sleeps. */
 void clock_write_wall(struct vcpu *v, u64 gpa)
 {
 	struct pvclock_wall_clock w = {};

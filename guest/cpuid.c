@@ -3,7 +3,6 @@
  * CPUID: what guests can be offered (the hardware's features that this module can really give), and
  * what follows from what userspace then gave one.
  */
-#include <linux/kvm_para.h>
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
 
@@ -143,13 +142,7 @@ static void add_extended(struct cpuid_list *l)
 		add(l, 0x80000021, 0, FE21_EAX, 0, 0, 0);
 }
 
-/**
- * guest_supported_cpuid() - KVM_GET_SUPPORTED_CPUID.
- * @nent: in: room; out: entries
- * @e: room for *nent entries
- *
- * Return: 0 with *nent entries filled, or -E2BIG with *nent set to what is needed.
- */
+/** guest_supported_cpuid() - KVM_GET_SUPPORTED_CPUID. 0, or -E2BIG with *nent that is needed. */
 int guest_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent)
 {
 	struct cpuid_list l = { .e = e, .max = *nent };
@@ -282,14 +275,7 @@ static bool same_entry(struct vcpu *v, struct kvm_cpuid_entry2 a, struct kvm_cpu
 	return !memcmp(&a, &b, sizeof(a));
 }
 
-/**
- * guest_set_cpuid() - KVM_SET_CPUID2. Takes over @e (kvmalloc'ed) when it returns 0.
- * @v: the vCPU
- * @e: the entries
- * @nent: their number
- *
- * Return: 0, or -EINVAL for address widths that can't be, and for any change once the vCPU has run.
- */
+/** guest_set_cpuid() - KVM_SET_CPUID2. 0: @e (kvmalloc'ed) is taken over. -EINVAL: see api.rst. */
 int guest_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent)
 {
 	unsigned int i;

@@ -53,10 +53,8 @@ static inline const struct kvm_cpuid_entry2 *cpuid_find(const struct vcpu *v, u3
 }
 
 void cpuid_update(struct vcpu *v);
-/* takes over e (kvmalloc) on 0 */
 int guest_set_cpuid(struct vcpu *v, struct kvm_cpuid_entry2 *e, unsigned int nent);
 void guest_cpuid_registers(struct vcpu *v, struct kvm_cpuid_entry2 *e);
-/* -E2BIG with *nent needed */
 int guest_supported_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);
 int guest_emulated_cpuid(struct kvm_cpuid_entry2 *e, unsigned int *nent);
 void guest_enforce_pv(struct vcpu *v, bool on);

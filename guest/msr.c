@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The values of MSRs: what a guest may read and write, and what userspace may. One that is not known
+ * The values of MSRs: what a guest may read and write, and what userspace may. One that is unknown
  * here is #GP; svm/msr.c has the intercept.
  */
 #include <linux/err.h>
-#include <linux/kvm_para.h>
 #include <linux/nospec.h>
 #include <asm/msr-index.h>
 
@@ -237,11 +236,10 @@ static const struct msr_row {
 		.reserved = ~1ull),
 };
 
-/* Where such an MSR is. -EINVAL: the guest does not have it, -ENOENT: it is none of these. */
-static u64 *msr_slot(struct vcpu *v, u32 index, bool host, const struct msr_row **row)
+/* The row of such an MSR. -EINVAL: the guest does not have it, -ENOENT: it is none of these. */
+static const struct msr_row *find_row(struct vcpu *v, u32 index, bool host)
 {
 	const struct msr_row *r = rows;
-	u64 *first;
 
 	while (index - r->index >= r->nr)
 		if (++r == rows + ARRAY_SIZE(rows))
@@ -250,9 +248,24 @@ static u64 *msr_slot(struct vcpu *v, u32 index, bool host, const struct msr_row 
 		return ERR_PTR(-ENOENT);
 	if (!host && ((r->gf && !(v->features & r->gf)) || (r->pv && !(v->pv_features & r->pv))))
 		return ERR_PTR(-EINVAL);
-	*row = r;
-	first = (r->vmcb ? (void *)&v->vmcb->save : (void *)v) + r->offset;
+	return r;
+}
+
+static u64 *row_value(struct vcpu *v, const struct msr_row *r, u32 index)
+{
+	u64 *first = (r->vmcb ? (void *)&v->vmcb->save : (void *)v) + r->offset;
+
 	return first + array_index_nospec(index - r->index, r->nr);
+}
+
+static noinline int get_row(struct vcpu *v, u32 index, u64 *data, bool host)
+{
+	const struct msr_row *row = find_row(v, index, host);
+
+	if (IS_ERR(row))
+		return PTR_ERR(row);
+	*data = *row_value(v, row, index);
+	return 0;
 }
 
 /** guest_set_apic_base() - the APIC_BASE MSR, of KVM_SET_SREGS where @host. 0 or -EINVAL. */
@@ -276,20 +289,9 @@ static bool has_spec_ctrl(struct vcpu *v, bool host)
 	return host || v->spec_ctrl_allowed;
 }
 
-/**
- * guest_get_msr() - read a guest MSR.
- * @v: the vCPU
- * @index: the MSR
- * @data: where its value goes
- * @host: for KVM_GET_MSRS rather than RDMSR
- *
- * Return: 0, -EINVAL for one that the guest does not have, -ENOENT for one that nobody has.
- */
+/** guest_get_msr() - RDMSR, or KVM_GET_MSRS (@host). -EINVAL: not this guest's, -ENOENT: none. */
 int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 {
-	const struct msr_row *row;
-	const u64 *slot;
-
 	switch (index) {
 	case MSR_IA32_TSC:
 		*data = guest_tsc(v);
@@ -345,21 +347,17 @@ int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 			return -EINVAL;
 		break;
 	}
-	slot = msr_slot(v, index, host, &row);
-	if (IS_ERR(slot))
-		return PTR_ERR(slot);
-	*data = *slot;
-	return 0;
+	return get_row(v, index, data, host);
 }
 
-/* Writes of msr_slot()'s: what each may hold. */
-static int set_slot(struct vcpu *v, u32 index, u64 data, bool host)
+/* A write of one of the rows: what each may hold. */
+static noinline int set_row(struct vcpu *v, u32 index, u64 data, bool host)
 {
-	const struct msr_row *row;
-	u64 *slot = msr_slot(v, index, host, &row), have;
+	const struct msr_row *row = find_row(v, index, host);
+	u64 have;
 
-	if (IS_ERR(slot))
-		return PTR_ERR(slot);
+	if (IS_ERR(row))
+		return PTR_ERR(row);
 	/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
 	if ((row->host && !host) || (row->canonical && !canonical(data)) || data & row->reserved)
 		return -EINVAL;
@@ -420,19 +418,11 @@ static int set_slot(struct vcpu *v, u32 index, u64 data, bool host)
 		set_bit(REQ_STEAL, &v->requests);
 		break;
 	}
-	*slot = data;
+	*row_value(v, row, index) = data;
 	return 0;
 }
 
-/**
- * guest_set_msr() - write a guest MSR.
- * @v: the vCPU
- * @index: the MSR
- * @data: the value
- * @host: for KVM_SET_MSRS rather than WRMSR
- *
- * Return: 0, or with nothing changed -EINVAL (a guest's WRMSR is #GP) or -ENOENT.
- */
+/** guest_set_msr() - WRMSR, or KVM_SET_MSRS (@host). -EINVAL or -ENOENT: nothing has changed. */
 int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 {
 	switch (index) {
@@ -484,6 +474,6 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 		v->check_events = true;
 		return lapic_msr_write(v->apic, index, data);
 	default:
-		return set_slot(v, index, data, host);
+		return set_row(v, index, data, host);
 	}
 }

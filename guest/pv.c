@@ -4,7 +4,6 @@
  * kernel's Documentation/virt/kvm/x86/msr.rst and cpuid.rst; kvmclock is in clock.c, hypercalls in
  * svm/hypercall.c.
  */
-#include <linux/kvm_para.h>
 #include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/sched/stat.h>

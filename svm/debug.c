@@ -22,14 +22,7 @@ void debug_intercepts(struct vcpu *v)
 	vmcb_dirty(v, CLEAN_INTERCEPTS);
 }
 
-/**
- * svm_set_guest_debug() - KVM_SET_GUEST_DEBUG.
- * @v: the vCPU
- * @d: what to debug; nothing without KVM_GUESTDBG_ENABLE
- *
- * Return: 0, -EINVAL for unknown flags, -EBUSY where an exception is to be injected and another one
- * waits.
- */
+/** svm_set_guest_debug() - KVM_SET_GUEST_DEBUG. -EINVAL: flags; -EBUSY: an exception waits. */
 int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d)
 {
 	u32 control = d->control & KVM_GUESTDBG_ENABLE ? d->control : 0;

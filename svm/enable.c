@@ -4,16 +4,13 @@
  * last, across CPU hotplug, suspend, reboot and crash (APM vol. 2, 15.4 and 15.30).
  */
 #include <linux/cpu.h>
-#include <linux/cpuhotplug.h>
 #include <linux/gfp.h>
 #include <linux/mem_encrypt.h>
 #include <linux/module.h>
 #include <linux/reboot.h>
-#include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/syscore_ops.h>
 #include <asm/cpufeature.h>
-#include <asm/fpu/xcr.h>
 #include <asm/reboot.h>
 
 #include "svm/exit.h"
@@ -143,12 +140,7 @@ static int reboot_notify(struct notifier_block *nb, unsigned long event, void *d
 
 static struct notifier_block reboot_nb = { .notifier_call = reboot_notify };
 
-/**
- * svm_hardware_get() - take a reference on the hardware; the first one enables SVM on all CPUs.
- *
- * Context: sleeps; takes the CPU hotplug lock and hardware_lock.
- * Return: 0, or -EBUSY where some CPU has SVME set already (all stay as they were).
- */
+/** svm_hardware_get() - the first one enables SVM on all CPUs; -EBUSY: none then. Sleeps. */
 int svm_hardware_get(void)
 {
 	atomic_t error = ATOMIC_INIT(0);
@@ -257,13 +249,7 @@ static int alloc_cpu_pages(void)
 	return 0;
 }
 
-/**
- * svm_module_init() - probe the hardware, allocate per-CPU pages, hook CPU hotplug, suspend and
- * reboot.
- *
- * Return: 0, -ENODEV (no SVM or no nested paging), -EOPNOTSUPP (disabled, or an encrypted guest),
- * -ENOMEM.
- */
+/** svm_module_init() - probe; hook CPU hotplug, suspend, reboot. -ENODEV, -EOPNOTSUPP, -ENOMEM. */
 int svm_module_init(void)
 {
 	int r = probe();

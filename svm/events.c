@@ -465,13 +465,9 @@ bool events_pending(struct vcpu *v)
 		return true;
 	if (!v->apic)
 		return false;
-	if (READ_ONCE(v->apic->events))
-		return true;
-	if (!(v->vmcb->save.rflags & X86_EFLAGS_IF))
-		return false;
-	if (lapic_pending(v->apic) >= 0)
-		return true;
-	return extint_pending(v);
+	return READ_ONCE(v->apic->events) ||
+	       ((v->vmcb->save.rflags & X86_EFLAGS_IF) &&
+		(lapic_pending(v->apic) >= 0 || extint_pending(v)));
 }
 
 /** events_take_nmis() - NMIs that the local APIC received. */
@@ -485,13 +481,7 @@ void events_take_nmis(struct vcpu *v)
 		events_add_nmi(v);
 }
 
-/**
- * vcpu_apic_events() - act on INIT, SIPI and NMI that the local APIC received. Outer loop.
- * @v: the vCPU
- *
- * INIT puts an application processor into wait-for-SIPI (APM vol. 2, 14.1.3 and 16.5); SIPI starts
- * it at vector << 12 in real mode.
- */
+/** vcpu_apic_events() - act on INIT, SIPI (APM vol. 2, 14.1.3, 16.5) and NMI. Outer loop. */
 void vcpu_apic_events(struct vcpu *v)
 {
 	struct lapic *apic = v->apic;

@@ -116,17 +116,23 @@ static inline enum emul_mode cpu_mode(const struct vcpu *v)
 	return s->cs.attrib & SEG_DB ? EMUL_PROT32 : EMUL_PROT16;
 }
 
-static inline void walk_ctx_init(const struct vcpu *v, struct walk_ctx *w)
+/* The guest's own page tables, asleep or not as the handler may. */
+static inline int guest_walk(struct vcpu *v, u64 addr, u32 access, u64 *gpa,
+			     struct walk_fault *fault)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
+	const struct walk_ctx w = {
+		.cr0 = s->cr0,
+		.cr3 = s->cr3,
+		.cr4 = s->cr4,
+		.efer = s->efer,
+		.rflags = s->rflags,
+		.maxphyaddr = v->maxphyaddr,
+		.gbpages = v->features & GF_1G,
+	};
 
-	w->cr0 = s->cr0;
-	w->cr3 = s->cr3;
-	w->cr4 = s->cr4;
-	w->efer = s->efer;
-	w->rflags = s->rflags;
-	w->maxphyaddr = v->maxphyaddr;
-	w->gbpages = v->features & GF_1G;
+	return gva_to_gpa(&v->vm->mem, &w, addr, access | (v->can_sleep ? 0 : WALK_ATOMIC), gpa,
+			  fault);
 }
 
 static inline enum vcpu_next vcpu_fail(struct vcpu *v, int error)

@@ -4,13 +4,9 @@
  * 2, 11.5): the 512-byte FXSAVE image, a 64-byte header, then the components at their CPUID
  * Fn0000_000D offsets.
  */
-#include <linux/gfp.h>
-#include <linux/kvm.h>
 #include <linux/string.h>
 
 #include "svm/exit.h"
-
-#define FCW_RESET	0x37f
 
 static u32 mxcsr_mask __ro_after_init;
 
@@ -68,22 +64,23 @@ void *fpu_image(struct vcpu *v)
 	struct xregs_state *x = v->fpu;
 
 	/* A component in its initial state is that, whatever the buffer has. */
-	if (svm_caps.xcr0 && !(x->header.xfeatures & XFEATURE_MASK_SSE))
+	if (!svm_caps.xcr0)
+		return &x->i387;
+	if (!(x->header.xfeatures & XFEATURE_MASK_SSE))
 		memset(x->i387.xmm_space, 0, sizeof(x->i387.xmm_space));
-	if (svm_caps.xcr0 && !(x->header.xfeatures & XFEATURE_MASK_FP)) {
+	if (!(x->header.xfeatures & XFEATURE_MASK_FP)) {
 		memset(&x->i387, 0, offsetof(struct fxregs_state, mxcsr));
 		memset(x->i387.st_space, 0, sizeof(x->i387.st_space));
-		x->i387.cwd = FCW_RESET;
+		x->i387.cwd = 0x37f;
 	}
-	if (svm_caps.xcr0)
-		x->header.xfeatures |= XFEATURE_MASK_FPSSE;
+	x->header.xfeatures |= XFEATURE_MASK_FPSSE;
 	return &x->i387;
 }
 
 /** svm_get_fpu() - KVM_GET_FPU. */
 void svm_get_fpu(struct vcpu *v, struct kvm_fpu *f)
 {
-	struct fxregs_state *fx = &((struct xregs_state *)v->fpu)->i387;
+	struct fxregs_state *fx = v->fpu;
 
 	memset(f, 0, sizeof(*f));
 	memcpy(f->fpr, fx->st_space, sizeof(f->fpr));
@@ -101,18 +98,19 @@ void svm_get_fpu(struct vcpu *v, struct kvm_fpu *f)
 int svm_set_fpu(struct vcpu *v, const struct kvm_fpu *f)
 {
 	struct xregs_state *x = v->fpu;
+	struct fxregs_state *fx = &x->i387;
 
 	if (f->mxcsr & ~mxcsr_mask)
 		return -EINVAL;
-	memcpy(x->i387.st_space, f->fpr, sizeof(f->fpr));
-	x->i387.cwd = f->fcw;
-	x->i387.swd = f->fsw;
-	x->i387.twd = f->ftwx;
-	x->i387.fop = f->last_opcode;
-	x->i387.rip = f->last_ip;
-	x->i387.rdp = f->last_dp;
-	memcpy(x->i387.xmm_space, f->xmm, sizeof(f->xmm));
-	x->i387.mxcsr = f->mxcsr;
+	memcpy(fx->st_space, f->fpr, sizeof(f->fpr));
+	fx->cwd = f->fcw;
+	fx->swd = f->fsw;
+	fx->twd = f->ftwx;
+	fx->fop = f->last_opcode;
+	fx->rip = f->last_ip;
+	fx->rdp = f->last_dp;
+	memcpy(fx->xmm_space, f->xmm, sizeof(f->xmm));
+	fx->mxcsr = f->mxcsr;
 	x->header.xfeatures |= svm_caps.xcr0 & (XFEATURE_MASK_FPSSE);
 	return 0;
 }
@@ -120,19 +118,12 @@ int svm_set_fpu(struct vcpu *v, const struct kvm_fpu *f)
 /** svm_get_xsave() - KVM_GET_XSAVE: 4096 bytes, standard format. */
 void svm_get_xsave(struct vcpu *v, struct kvm_xsave *x)
 {
-	memcpy(x->region, v->fpu, svm_caps.xsave_size);
-	memset((u8 *)x->region + svm_caps.xsave_size, 0,
-	       sizeof(x->region) - svm_caps.xsave_size);
+	memcpy_and_pad(x->region, sizeof(x->region), v->fpu, svm_caps.xsave_size, 0);
 	if (!svm_caps.xcr0)	/* FXSAVE only: say which parts are there all the same */
 		((struct xregs_state *)x->region)->header.xfeatures = XFEATURE_MASK_FPSSE;
 }
 
-/**
- * svm_set_xsave() - KVM_SET_XSAVE. -EINVAL for what XRSTOR would #GP on: components that guests are
- * not offered, the compact format, reserved header or MXCSR bits.
- * @v: the vCPU
- * @xs: standard format, 4096 bytes
- */
+/** svm_set_xsave() - KVM_SET_XSAVE. -EINVAL for what XRSTOR would #GP on, or guests can't have. */
 int svm_set_xsave(struct vcpu *v, const struct kvm_xsave *xs)
 {
 	const struct xregs_state *x = (const struct xregs_state *)xs->region;

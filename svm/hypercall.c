@@ -3,7 +3,6 @@
  * Hypercalls, by VMMCALL and VMCALL. The guest's side is described in the kernel's
  * Documentation/virt/kvm/x86/hypercalls.rst.
  */
-#include <linux/kvm_para.h>
 #include <linux/pid.h>
 #include <linux/sched.h>
 

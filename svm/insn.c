@@ -47,32 +47,22 @@ static __always_inline bool fetch_fast(struct vcpu *v, u64 buf[2])
 static noinline int fetch_slow(struct vcpu *v, u8 *buf)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
-	u32 access = WALK_FETCH | WALK_NO_AD | (s->cpl == 3 ? WALK_USER : 0) |
-		     (v->can_sleep ? 0 : WALK_ATOMIC);
+	u32 access = WALK_FETCH | WALK_NO_AD | (s->cpl == 3 ? WALK_USER : 0);
 	u64 addr = linear_rip(s), gpa;
-	unsigned int done = 0, n;
 	struct walk_fault fault;
-	struct walk_ctx w;
+	unsigned int done, n;
 	int r;
 
-	walk_ctx_init(v, &w);
-	do {
-		u64 at = addr + done;
-
-		r = gva_to_gpa(&v->vm->mem, &w, at, access, &gpa, &fault);
+	for (done = 0; done < EMUL_INSN_MAX; done += n) {
+		n = min_t(u64, EMUL_INSN_MAX - done, PAGE_SIZE - ((addr + done) & ~PAGE_MASK));
+		r = guest_walk(v, addr + done, access, &gpa, &fault);
+		if (!r && guest_read(v, gpa, buf + done, n))
+			r = v->can_sleep ? -EFAULT : -EAGAIN;
 		if (r == -EAGAIN)
 			return r;
 		if (r)
 			break;
-		n = min_t(u64, EMUL_INSN_MAX - done, PAGE_SIZE - (at & ~PAGE_MASK));
-		r = guest_read(v, gpa, buf + done, n);
-		if (r) {
-			if (!v->can_sleep)
-				return -EAGAIN;
-			break;
-		}
-		done += n;
-	} while (done < EMUL_INSN_MAX);
+	}
 	return done ?: -EFAULT;
 }
 

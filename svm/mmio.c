@@ -82,22 +82,12 @@ static struct vcpu *emul_vcpu(struct emul *e)
 
 static enum emul_status walk(struct emul *e, u64 addr, u32 access, u64 *gpa)
 {
-	struct vcpu *v = emul_vcpu(e);
 	struct walk_fault fault = {};
-	struct walk_ctx w;
-	int r;
+	int r = guest_walk(emul_vcpu(e), addr, access | (e->cpl == 3 ? WALK_USER : 0), gpa, &fault);
 
-	if (e->cpl == 3)
-		access |= WALK_USER;
-	if (!v->can_sleep)
-		access |= WALK_ATOMIC;
-	walk_ctx_init(v, &w);
-	r = gva_to_gpa(&v->vm->mem, &w, addr, access, gpa, &fault);
-	if (!r)
-		return EMUL_DONE;
-	if (r == -EAGAIN)
-		return EMUL_RETRY;
-	return emul_set_fault(e, X86_TRAP_PF, true, fault.error_code, addr);
+	if (r && r != -EAGAIN)
+		return emul_set_fault(e, X86_TRAP_PF, true, fault.error_code, addr);
+	return r ? EMUL_RETRY : EMUL_DONE;
 }
 
 /* GVA to GPA in one page; the #NPF's own address is taken where it is this access's. */
@@ -154,30 +144,26 @@ static enum emul_status mmio_read(struct vcpu *v, u64 gpa, void *buf, unsigned i
 		io->nr_reads = 0;
 		io->next_read = 0;
 	}
-	if (io->next_read < io->nr_reads) {
-		f = &io->reads[io->next_read];
-		if (f->gpa != gpa || f->len != len)
+	if (io->next_read == io->nr_reads) {	/* not answered yet */
+		/* What an earlier iteration has posted leaves first. */
+		if (io->nr_writes || io->pio_out)
+			return EMUL_RETRY;
+		if (io->nr_reads >= IO_MAX_READS)
 			return EMUL_UNHANDLED;
-		io->next_read++;
-		memcpy(buf, f->data, len);
-		return EMUL_DONE;
-	}
-	/* What an earlier iteration has posted leaves first. */
-	if (io->nr_writes || io->pio_out)
-		return EMUL_RETRY;
-	if (io->nr_reads >= IO_MAX_READS)
-		return EMUL_UNHANDLED;
-	f = &io->reads[io->nr_reads];
-	f->gpa = gpa;
-	f->len = len;
-	if (device_read(v, gpa, f->data, len)) {
+		f = &io->reads[io->nr_reads];
+		f->gpa = gpa;
+		f->len = len;
+		if (!device_read(v, gpa, f->data, len)) {
+			io->state = IO_EMUL_READ;
+			return EMUL_IO;
+		}
 		io->nr_reads++;
-		io->next_read++;
-		memcpy(buf, f->data, len);
-		return EMUL_DONE;
 	}
-	io->state = IO_EMUL_READ;
-	return EMUL_IO;
+	f = &io->reads[io->next_read++];
+	if (f->gpa != gpa || f->len != len)
+		return EMUL_UNHANDLED;
+	memcpy(buf, f->data, len);
+	return EMUL_DONE;
 }
 
 static enum emul_status mmio_write(struct vcpu *v, u64 gpa, const void *buf, unsigned int len)
@@ -431,13 +417,11 @@ static enum vcpu_next post_writes(struct vcpu *v)
 	}
 	io->nr_writes = 0;
 	io->next_write = 0;
-	io->state = IO_NONE;
-	if (io->pio_out) {
-		io->pio_out = false;
-		io->state = IO_EMUL_WRITE;
-		return NEXT_USER;	/* kvm_run was filled when the data was taken */
-	}
-	return NEXT_GUEST;
+	io->state = io->pio_out ? IO_EMUL_WRITE : IO_NONE;
+	if (!io->pio_out)
+		return NEXT_GUEST;
+	io->pio_out = false;
+	return NEXT_USER;	/* kvm_run was filled when the data was taken */
 }
 
 /* Posted writes of an iteration that did not retire never happened. */
@@ -645,15 +629,12 @@ enum vcpu_next exit_npf(struct vcpu *v)
 	u64 gpa = c->exit_info_2, error = c->exit_info_1;
 	enum npt_result r;
 
-	if (lapic_claims(v, gpa)) {
+	if (lapic_claims(v, gpa))
 		r = NPT_MMIO;
-	} else if (!v->can_sleep) {
-		r = npt_fault_fast(&v->vm->mem, gpa, error);
-		if (r == NPT_RETRY)
-			return NEXT_SLEEP;
-	} else {
+	else if (v->can_sleep)
 		r = npt_fault(&v->vm->mem, gpa, error);
-	}
+	else
+		r = npt_fault_fast(&v->vm->mem, gpa, error);
 	switch (r) {
 	case NPT_OK:
 		return NEXT_GUEST;
@@ -666,7 +647,7 @@ enum vcpu_next exit_npf(struct vcpu *v)
 			return exit_internal_error(v);
 		return emulate(v, error & NPF_FINAL ? gpa : EMULATE_NO_GPA, error & NPF_WRITE);
 	case NPT_RETRY:
-		return NEXT_OUTER;
+		return v->can_sleep ? NEXT_OUTER : NEXT_SLEEP;
 	case NPT_ENOMEM:
 		return vcpu_fail(v, -ENOMEM);
 	case NPT_EXEC_MMIO:

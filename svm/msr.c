@@ -59,7 +59,7 @@ void msr_filter_free(struct msr_filter *f)
  * May the guest do @op, KVM_MSR_FILTER_READ or WRITE? As the first range says that covers the MSR,
  * else the default. Those of the x2APIC are never filtered.
  */
-static bool filter_allows(const struct msr_filter *f, u32 index, u32 op)
+static noinline bool filter_allows(const struct msr_filter *f, u32 index, u32 op)
 {
 	unsigned int i;
 
@@ -152,14 +152,7 @@ err:
 	return ERR_PTR(r);
 }
 
-/**
- * svm_set_msr_filter() - KVM_X86_SET_MSR_FILTER. When it returns, no vCPU uses the old one. Sleeps.
- * @vm: the VM, locked
- * @u: the filter; without ranges it removes the one there is
- *
- * Return: 0, -EINVAL (unknown flags, a range that is too long or has no flags, DEFAULT_DENY without
- * ranges), -EFAULT, -ENOMEM.
- */
+/** svm_set_msr_filter() - KVM_X86_SET_MSR_FILTER; no vCPU uses the old one any more. Sleeps. */
 int svm_set_msr_filter(struct vm *vm, const struct kvm_msr_filter *u)
 {
 	struct msr_filter *f = NULL, *old;
@@ -185,10 +178,10 @@ int svm_set_msr_filter(struct vm *vm, const struct kvm_msr_filter *u)
 
 int msr_maps_init(void)
 {
-	iopm = alloc_pages_exact(IOPM_SIZE, GFP_KERNEL);
-	msrpm = alloc_pages_exact(MSRPM_SIZE, GFP_KERNEL);
-	if (!iopm || !msrpm)
+	iopm = alloc_pages_exact(IOPM_SIZE + MSRPM_SIZE, GFP_KERNEL);
+	if (!iopm)
 		return -ENOMEM;
+	msrpm = iopm + IOPM_SIZE;
 	memset(iopm, 0xff, IOPM_SIZE);
 	map_fill(msrpm, NULL);
 	return 0;
@@ -197,9 +190,7 @@ int msr_maps_init(void)
 void msr_maps_exit(void)
 {
 	if (iopm)
-		free_pages_exact(iopm, IOPM_SIZE);
-	if (msrpm)
-		free_pages_exact(msrpm, MSRPM_SIZE);
+		free_pages_exact(iopm, IOPM_SIZE + MSRPM_SIZE);
 }
 
 /* The permission maps: the VM's own, where it has a filter. */

@@ -102,16 +102,16 @@ static __always_inline void fpu_store(struct vcpu *v)
 #define STAY_ENDS_TIF	(_TIF_NEED_RESCHED | COMPAT_TIF_NEED_RESCHED_LAZY | _TIF_SIGPENDING | \
 			 _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
 
-static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
+/* NULL where SVM has gone from this CPU. */
+static struct svm_cpu *stay_begin(struct vcpu *v)
 {
 	struct svm_cpu *sc;
 
 	preempt_disable();
 	sc = this_cpu_ptr(&svm_cpu);
-	*pcpu = sc;
 	if (unlikely(!sc->enabled)) {
 		preempt_enable();
-		return false;
+		return NULL;
 	}
 	if (sc->last_vcpu != v) {
 		/* Another guest's branch predictions must not steer this one. */
@@ -127,7 +127,7 @@ static bool stay_begin(struct vcpu *v, struct svm_cpu **pcpu)
 	/* FS, GS, TR, LDTR and the syscall MSRs stay as they are while preemption is off. */
 	vmsave(sc->host_vmcb_pa);
 	compat_guest_enter();
-	return true;
+	return sc;
 }
 
 static void stay_end(struct vcpu *v)
@@ -224,11 +224,11 @@ static bool take_event_request(struct vcpu *v)
 static enum vcpu_next stay(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
+	struct svm_cpu *sc = stay_begin(v);
 	enum vcpu_next next;
-	struct svm_cpu *sc;
 	int r;
 
-	if (unlikely(!stay_begin(v, &sc)))
+	if (unlikely(!sc))
 		return vcpu_fail(v, -EIO);
 	if (unlikely(test_and_clear_bit(REQ_TLB_FLUSH, &v->requests)))
 		asid_flush(v, sc);

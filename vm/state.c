@@ -449,17 +449,16 @@ int svm_nmi(struct vcpu *v)
 int svm_translate(struct vcpu *v, struct kvm_translation *t)
 {
 	struct walk_fault fault = {};
-	struct walk_ctx w;
 	u64 gpa = ~0ull;
 	int idx, r;
 
-	walk_ctx_init(v, &w);
+	v->can_sleep = true;
 	idx = srcu_read_lock(&v->vm->mem.srcu);
 	/* Outside long mode a linear address has 32 bits. */
 	if (!(v->vmcb->save.efer & EFER_LMA) && t->linear_address >> 32)
 		r = -EFAULT;
 	else
-		r = gva_to_gpa(&v->vm->mem, &w, t->linear_address, WALK_NO_AD, &gpa, &fault);
+		r = guest_walk(v, t->linear_address, WALK_NO_AD, &gpa, &fault);
 	srcu_read_unlock(&v->vm->mem.srcu, idx);
 	t->physical_address = r ? ~0ull : gpa;
 	t->valid = !r;
