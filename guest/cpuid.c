@@ -67,6 +67,7 @@ static struct kvm_cpuid_entry2 *add(struct cpuid_list *l, u32 function, u32 inde
 static void add_xsave(struct cpuid_list *l)
 {
 	struct kvm_cpuid_entry2 *e = add(l, 0xd, 0, 0, 0, 0, 0);
+	unsigned long extended = svm_caps.xcr0 & ~(u64)XFEATURE_MASK_FPSSE;
 	unsigned int i;
 
 	e->eax = svm_caps.xcr0;
@@ -76,9 +77,8 @@ static void add_xsave(struct cpuid_list *l)
 	if (!svm_caps.xcr0)
 		return;
 	add(l, 0xd, 1, FD_1_EAX, 0, 0, 0);
-	for (i = 2; i < 63; i++)
-		if (svm_caps.xcr0 & BIT_ULL(i))
-			add(l, 0xd, i, ALL, ALL, 0, 0);
+	for_each_set_bit(i, &extended, 63)
+		add(l, 0xd, i, ALL, ALL, 0, 0);
 }
 
 static void add_basic(struct cpuid_list *l)
@@ -237,14 +237,13 @@ void cpuid_update(struct vcpu *v)
 /* Bytes of the components in XCR0, in the standard format or the compacted one. */
 static u32 xsave_size(struct vcpu *v, bool compact)
 {
-	const struct kvm_cpuid_entry2 *e;
+	unsigned long extended = v->xcr0 & ~(u64)XFEATURE_MASK_FPSSE;
 	u32 size = 576;
 	unsigned int i;
 
-	for (i = 2; i < 63; i++) {
-		if (!(v->xcr0 & BIT_ULL(i)))
-			continue;
-		e = leaf(v, 0xd, i);
+	for_each_set_bit(i, &extended, 63) {
+		const struct kvm_cpuid_entry2 *e = leaf(v, 0xd, i);
+
 		if (!compact)
 			size = max(size, e->ebx + e->eax);
 		else

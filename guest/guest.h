@@ -69,7 +69,7 @@ static inline u64 guest_apic_base(const struct vcpu *v)
 	return v->apic ? v->apic->base : v->apic_base;
 }
 
-void msr_reset(struct vcpu *v);
+void msr_init(struct vcpu *v);
 int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host);	/* 0, -EINVAL, -ENOENT */
 int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host);
 int guest_get_feature_msr(u32 index, u64 *data);			/* 0 or -EINVAL */

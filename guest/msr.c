@@ -20,21 +20,16 @@
 #define HWCR_IGNORED		(BIT_ULL(3) | BIT_ULL(6) | BIT_ULL(8))
 #define EFER_WRITABLE		(EFER_SCE | EFER_LME | EFER_LMA | EFER_NX | EFER_FFXSR)
 
-/** msr_reset() - values after RESET# (APM vol. 2, 14.1.3). */
-void msr_reset(struct vcpu *v)
+/** msr_init() - values after RESET# (APM vol. 2, 14.1.3), of those that are not 0 then. */
+void msr_init(struct vcpu *v)
 {
 	v->misc_enable = MISC_ENABLE_NO_PMU;
-	v->misc_features = 0;
 	v->vmcb->save.g_pat = PAT_RESET;
 	v->patch_level = 0x01000065;
-	v->spec_ctrl = 0;
-	v->hwcr = 0;
-	v->de_cfg = 0;
 	guest_get_feature_msr(MSR_IA32_ARCH_CAPABILITIES, &v->arch_capabilities);
 	v->poll_control = 1;
-	v->mtrr_deftype = 0;
-	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
-	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
+	v->mcg_cap = 32;
+	v->platform_info = MSR_PLATFORM_INFO_CPUID_FAULT;
 }
 
 /* --- lists for userspace --- */
@@ -102,30 +97,19 @@ static bool types_valid(u64 data, unsigned int nr, u32 types)
 	return true;
 }
 
-static bool canonical(u64 addr)
-{
-	return sign_extend64(addr, 47) == addr;
-}
-
-/* May the guest have this EFER? Userspace may also set LMA. */
-static bool efer_valid(struct vcpu *v, u64 efer, bool host)
-{
-	if (host)
-		return !(efer & ~(u64)EFER_WRITABLE);
-	if (efer & ~v->efer_allowed)
-		return false;
-	/* LME can't change while paging is on (APM vol. 2, 3.1.7). */
-	return !((efer ^ v->vmcb->save.efer) & EFER_LME) || !(v->vmcb->save.cr0 & X86_CR0_PG);
-}
-
+/* Userspace may also set LMA. */
 static int set_efer(struct vcpu *v, u64 efer, bool host)
 {
 	struct vmcb_save *s = &v->vmcb->save;
 
-	if (!efer_valid(v, efer, host))
+	if (efer & ~(host ? (u64)EFER_WRITABLE : v->efer_allowed))
 		return -EINVAL;
-	if (!host)
+	if (!host) {
+		/* LME can't change while paging is on (APM vol. 2, 3.1.7). */
+		if (((efer ^ s->efer) & EFER_LME) && (s->cr0 & X86_CR0_PG))
+			return -EINVAL;
 		efer = (efer & ~(u64)EFER_LMA) | (s->efer & EFER_LMA);
+	}
 	if ((efer ^ s->efer) & EFER_NX)
 		set_bit(REQ_TLB_FLUSH, &v->requests);
 	s->efer = efer | EFER_SVME;
@@ -144,19 +128,6 @@ static bool mtrr_valid(struct vcpu *v, u32 index, u64 data)
 		return types_valid(data, 8, MTRR_TYPES);
 	return index & 1 ? !(data & (reserved | 0x7ff)) :
 	       !(data & (reserved | 0xf00)) && types_valid(data, 1, MTRR_TYPES);
-}
-
-/* A guest clears a status; it writes others only with HWCR.McStatusWrEn (APM vol. 2, 9.3.2). */
-static bool mce_valid(struct vcpu *v, u32 index, u64 data, bool host)
-{
-	switch (index & 3) {
-	case 0:
-		return !data || data == ~0ull || data == (~0ull & ~BIT_ULL(10));
-	case 1:
-		return !data || host || (v->hwcr & BIT_ULL(18));
-	default:
-		return true;
-	}
 }
 
 /** guest_setup_mce() - KVM_X86_SETUP_MCE. -EINVAL for unknown bits or other than 1..32 banks. */
@@ -284,11 +255,6 @@ int guest_set_apic_base(struct vcpu *v, u64 data, bool host)
 	return 0;
 }
 
-static bool has_spec_ctrl(struct vcpu *v, bool host)
-{
-	return host || v->spec_ctrl_allowed;
-}
-
 /** guest_get_msr() - RDMSR, or KVM_GET_MSRS (@host). -EINVAL: not this guest's, -ENOENT: none. */
 int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 {
@@ -308,7 +274,7 @@ int guest_get_msr(struct vcpu *v, u32 index, u64 *data, bool host)
 		*data = 0;
 		return host ? 0 : -EINVAL;
 	case MSR_IA32_SPEC_CTRL:
-		if (!has_spec_ctrl(v, host))
+		if (!host && !v->spec_ctrl_allowed)
 			return -EINVAL;
 		*data = svm_caps.v_spec_ctrl ? v->vmcb->save.spec_ctrl : v->spec_ctrl;
 		return 0;
@@ -359,7 +325,7 @@ static noinline int set_row(struct vcpu *v, u32 index, u64 data, bool host)
 	if (IS_ERR(row))
 		return PTR_ERR(row);
 	/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
-	if ((row->host && !host) || (row->canonical && !canonical(data)) || data & row->reserved)
+	if ((row->host && !host) || (row->canonical && !__is_canonical_address(data, 48)) || data & row->reserved)
 		return -EINVAL;
 	data &= ~row->ignored;
 	switch (index) {
@@ -390,7 +356,11 @@ static noinline int set_row(struct vcpu *v, u32 index, u64 data, bool host)
 			return -EINVAL;
 		break;
 	case MSR_IA32_MC0_CTL ... MSR_IA32_MC0_CTL + 4 * MAX_MCE_BANKS - 1:
-		if (!mce_valid(v, index, data, host))
+		/* CTL: nothing or all, but for bit 10. */
+		if ((index & 3) == 0 && data && (data | BIT_ULL(10)) != ~0ull)
+			return -EINVAL;
+		/* STATUS: a guest clears it, or has HWCR.McStatusWrEn (APM vol. 2, 9.3.2). */
+		if ((index & 3) == 1 && data && !host && !(v->hwcr & BIT_ULL(18)))
 			return -EINVAL;
 		break;
 	case MSR_IA32_MCG_CTL:
@@ -445,8 +415,8 @@ int guest_set_msr(struct vcpu *v, u32 index, u64 data, bool host)
 			return host && !data ? 0 : -EINVAL;
 		return lapic_msr_write(v->apic, index, data);
 	case MSR_IA32_SPEC_CTRL:
-		if (!has_spec_ctrl(v, host) || data & ~(u64)svm_caps.spec_ctrl_bits ||
-		    (!host && data & ~(u64)v->spec_ctrl_allowed))
+		if (data & ~(u64)svm_caps.spec_ctrl_bits ||
+		    (!host && (!v->spec_ctrl_allowed || data & ~(u64)v->spec_ctrl_allowed)))
 			return -EINVAL;
 		if (svm_caps.v_spec_ctrl)
 			v->vmcb->save.spec_ctrl = data;

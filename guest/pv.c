@@ -46,13 +46,7 @@ static u64 run_delay(void)
 
 #define STEAL(field)	(gpa + offsetof(struct kvm_steal_time, field))
 
-/**
- * pv_sched_out() - the thread gives its CPU away: say so in the guest's steal-time area. Sleeps.
- * @v: the vCPU, whose guest has enabled steal time
- *
- * Other vCPUs may then leave it a TLB flush for later instead of waiting for it. REQ_STEAL undoes
- * this before the guest runs on.
- */
+/** pv_sched_out() - the thread gives its CPU away: the guest sees so until REQ_STEAL. Sleeps. */
 void pv_sched_out(struct vcpu *v)
 {
 	struct memory *mem = &v->vm->mem;
@@ -108,11 +102,7 @@ void pv_steal_look(struct vcpu *v)
 
 /* --- end of interrupt without an exit --- */
 
-/**
- * pv_eoi_arm() - an interrupt is being injected: where its EOI would unblock nothing, the guest may
- * leave it out. What came of it, pv_eoi_sync() finds out at the next #VMEXIT. Inner loop.
- * @v: the vCPU
- */
+/** pv_eoi_arm() - an interrupt is injected, whose EOI may be left out where it unblocks nothing. */
 void pv_eoi_arm(struct vcpu *v)
 {
 	u8 one = 1;
@@ -122,10 +112,7 @@ void pv_eoi_arm(struct vcpu *v)
 						    1);
 }
 
-/**
- * pv_eoi_sync() - the guest has cleared the bit, and that was the EOI; or it must write one.
- * @v: the vCPU; where the page is not there without sleeping, its stay ends and run_once() does it
- */
+/** pv_eoi_sync() - was the EOI left out? If that needs sleeping, the stay ends: run_once(). */
 void pv_eoi_sync(struct vcpu *v)
 {
 	u64 gpa = v->pv_eoi_msr & ~MSR_ENABLE;

@@ -209,7 +209,7 @@ static int probe(void)
 	svm_caps.nr_asids = cpuid_ebx(0x8000000a);
 	if (svm_caps.nr_asids < 2)
 		return refuse(-ENODEV, "this processor offers no ASIDs to guests");
-	if (boot_cpu_has(X86_FEATURE_SEV) || cpuid_eax(0x80000000) >= 0x8000001f)
+	if (cpuid_eax(0x80000000) >= 0x8000001f)
 		rdmsrq_safe(MSR_AMD64_SYSCFG, &syscfg);
 	svm_caps.snp_host = syscfg & SYSCFG_SNP_EN;
 	svm_caps.nrips &= !!(edx & SVMF_NRIPS);

@@ -492,7 +492,7 @@ void vcpu_apic_events(struct vcpu *v)
 		v->eoi_exit = true;
 	events_take_nmis(v);
 	if (test_and_clear_bit(LAPIC_EV_INIT, &apic->events)) {
-		vcpu_reset(v, true);
+		vcpu_reset(v);
 		v->mp_state = v->id == v->vm->bsp_id ? KVM_MP_STATE_RUNNABLE :
 						       KVM_MP_STATE_INIT_RECEIVED;
 	}

@@ -60,7 +60,7 @@ static enum vcpu_next exit_intr(struct vcpu *v)
 static enum vcpu_next exit_shutdown(struct vcpu *v)
 {
 	/* The VMCB is undefined now (APM vol. 2, 15.14.3): give userspace a vCPU as after INIT. */
-	vcpu_reset(v, true);
+	vcpu_reset(v);
 	return vcpu_exit(v, KVM_EXIT_SHUTDOWN);
 }
 
@@ -249,12 +249,6 @@ static enum vcpu_next exit_invalid(struct vcpu *v)
 	return vcpu_exit(v, KVM_EXIT_FAIL_ENTRY);
 }
 
-static enum vcpu_next exit_unknown(struct vcpu *v)
-{
-	v->run->hw.hardware_exit_reason = v->vmcb->control.exit_code;
-	return vcpu_exit(v, KVM_EXIT_UNKNOWN);
-}
-
 /* Leaves that userspace did not give read as zero, as beyond the last one on AMD. */
 static enum vcpu_next exit_cpuid(struct vcpu *v)
 {
@@ -355,6 +349,7 @@ enum vcpu_next vcpu_handle_exit(struct vcpu *v)
 	case VMEXIT_INVALID:
 		return exit_invalid(v);
 	default:
-		return exit_unknown(v);
+		v->run->hw.hardware_exit_reason = v->vmcb->control.exit_code;
+		return vcpu_exit(v, KVM_EXIT_UNKNOWN);
 	}
 }

@@ -14,6 +14,7 @@ static u32 mxcsr_mask __ro_after_init;
 void fpu_probe(void)
 {
 	struct fxregs_state fx __aligned(16) = {};
+	unsigned long extended;
 	unsigned int i;
 
 	kernel_fpu_begin();
@@ -30,11 +31,10 @@ void fpu_probe(void)
 	svm_caps.xcr0 = svm_caps.host_xcr0 &
 			(XFEATURE_MASK_FPSSE | XFEATURE_MASK_YMM | XFEATURE_MASK_AVX512);
 	svm_caps.xsave_size = offsetof(struct xregs_state, extended_state_area);
-	for (i = 2; i < 64; i++) {
+	extended = svm_caps.xcr0 & ~(u64)XFEATURE_MASK_FPSSE;
+	for_each_set_bit(i, &extended, 64) {
 		u32 size, offset, ecx, edx;
 
-		if (!(svm_caps.xcr0 & BIT_ULL(i)))
-			continue;
 		cpuid_count(0xd, i, &size, &offset, &ecx, &edx);
 		svm_caps.xsave_size = max(svm_caps.xsave_size, offset + size);
 	}
@@ -45,12 +45,11 @@ void fpu_probe(void)
 	}
 }
 
-/* State after RESET#. */
-void fpu_reset(struct vcpu *v)
+/* State after RESET#, in a page of zeroes. */
+void fpu_init(struct vcpu *v)
 {
 	struct xregs_state *x = v->fpu;
 
-	memset(x, 0, PAGE_SIZE);
 	x->i387.cwd = 0x40;
 	x->i387.twd = 0xff;
 	x->i387.mxcsr = MXCSR_DEFAULT;

@@ -93,8 +93,14 @@ static noinline enum vcpu_next end_slow(struct vcpu *v, u32 opcode, unsigned int
 	return NEXT_GUEST;
 }
 
-static __always_inline enum vcpu_next end(struct vcpu *v, u32 opcode, unsigned int opcode_len,
-					  u64 *next_rip)
+/*
+ * Finds the end of the intercepted instruction, whose 1 to 3 bytes of opcode are given, the first
+ * one lowest. NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or
+ * NEXT_OUTER where the bytes are no longer that instruction (it is executed anew).
+ * Inlined below, for speed.
+ */
+__always_inline enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len,
+					u64 *next_rip)
 {
 	u64 bytes[2];
 
@@ -107,23 +113,13 @@ static __always_inline enum vcpu_next end(struct vcpu *v, u32 opcode, unsigned i
 	return NEXT_GUEST;
 }
 
-/*
- * Finds the end of the intercepted instruction, whose 1 to 3 bytes of opcode are given, the first
- * one lowest. NEXT_GUEST; else the caller returns the value with nothing changed: NEXT_SLEEP, or
- * NEXT_OUTER where the bytes are no longer that instruction (it is executed anew).
- */
-enum vcpu_next insn_end(struct vcpu *v, u32 opcode, unsigned int opcode_len, u64 *next_rip)
-{
-	return end(v, opcode, opcode_len, next_rip);
-}
-
 /* insn_end() and insn_advance() */
 enum vcpu_next insn_skip(struct vcpu *v, u32 opcode, unsigned int opcode_len)
 {
 	enum vcpu_next next;
 	u64 next_rip;
 
-	next = end(v, opcode, opcode_len, &next_rip);
+	next = insn_end(v, opcode, opcode_len, &next_rip);
 	if (next == NEXT_GUEST)
 		insn_advance(v, next_rip);
 	return next;

@@ -3,11 +3,10 @@
 #include <linux/gfp.h>
 #include <linux/mem_encrypt.h>
 #include <linux/slab.h>
+#include <asm/apicdef.h>
 
 #include "svm/io.h"
 #include "uapi/svm.h"
-
-#define DEFAULT_APIC_BASE	0xfee00000ull
 
 /* --- the VM --- */
 
@@ -83,10 +82,10 @@ static void reset_seg(struct vmcb_seg *s, u16 attrib)
 }
 
 /* Register state after RESET or INIT (APM vol. 2, table 14-1). */
-static void reset_regs(struct vcpu *v, bool init)
+static void reset_regs(struct vcpu *v)
 {
 	struct vmcb_save *s = &v->vmcb->save;
-	u64 cache = X86_CR0_CD | X86_CR0_NW, cr0 = X86_CR0_ET | (init ? s->cr0 & cache : cache);
+	u64 cr0 = X86_CR0_ET | (s->cr0 & (X86_CR0_CD | X86_CR0_NW));
 
 	/* Up to the debug registers: segments, CPL, EFER, control registers. */
 	memset(s, 0, offsetof(struct vmcb_save, dr7));
@@ -143,19 +142,15 @@ static void reset_intercepts(struct vcpu *v)
 	debug_intercepts(v);
 }
 
-/* RESET, at creation, or INIT: that keeps FPU, most MSRs and the APIC's id (APM vol. 2, 14.1.3). */
-void vcpu_reset(struct vcpu *v, bool init)
+/* INIT, which keeps FPU, caches, most MSRs and the APIC's id (APM vol. 2, 14.1.3). */
+void vcpu_reset(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
 
-	reset_regs(v, init);
+	reset_regs(v);
 	pv_reset(v);
-	if (!init) {
-		msr_reset(v);
-		fpu_reset(v);
-	}
 	if (v->apic)
-		lapic_reset(v->apic, init);
+		lapic_reset(v->apic, true);
 	reset_intercepts(v);
 	c->int_ctl = INT_CTL_V_INTR_MASKING;
 	c->int_state = 0;
@@ -223,19 +218,17 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 		return vm->nr_vcpus ? -EEXIST : irqchip_create_split(&vm->irqchip, arg);
 	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
 		r = irqchip_check_bus_cycle(&vm->irqchip, arg);
-		if (!r && vm->nr_vcpus)
-			r = -EINVAL;
-		if (!r)
-			vm->irqchip.bus_cycle_ns = arg;
-		return r;
+		if (r || vm->nr_vcpus)
+			return r ?: -EINVAL;
+		vm->irqchip.bus_cycle_ns = arg;
+		return 0;
 	case KVM_CAP_X2APIC_API:
 		if (arg & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS |
 				 KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
 			return -EINVAL;
-		if (arg & KVM_X2APIC_API_USE_32BIT_IDS)
-			vm->irqchip.x2apic_format = true;
-		if (arg & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
-			vm->irqchip.x2apic_no_broadcast = true;
+		vm->irqchip.x2apic_format |= !!(arg & KVM_X2APIC_API_USE_32BIT_IDS);
+		vm->irqchip.x2apic_no_broadcast |=
+			!!(arg & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
 		return 0;
 	default:
 		return -EINVAL;
@@ -249,8 +242,8 @@ int svm_create_apic(struct vcpu *v)
 {
 	struct lapic *apic = lapic_create(&v->vm->irqchip, v->id, v);
 
-	if (IS_ERR_OR_NULL(apic))
-		return apic ? PTR_ERR(apic) : -ENOMEM;
+	if (!apic)
+		return -ENOMEM;
 	apic->tsc_offset = v->tsc_offset;
 	apic->guest_tsc_khz = v->tsc_khz;
 	lapic_reset(apic, false);
@@ -272,13 +265,14 @@ int svm_vcpu_init(struct vcpu *v)
 	v->vmcb_pa = __sme_set(__pa(v->vmcb));
 	v->cpu = -1;
 	v->tsc_khz = v->vm->default_tsc_khz;
-	v->apic_base = DEFAULT_APIC_BASE | MSR_IA32_APICBASE_ENABLE |
+	v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
 		       (v->id == v->vm->bsp_id ? MSR_IA32_APICBASE_BSP : 0);
 	rcuwait_init(&v->wait);
-	v->mcg_cap = 32;
-	v->platform_info = MSR_PLATFORM_INFO_CPUID_FAULT;
 	cpuid_update(v);
-	vcpu_reset(v, false);
+	msr_init(v);
+	fpu_init(v);
+	v->vmcb->save.cr0 = X86_CR0_CD | X86_CR0_NW;	/* RESET's; INIT leaves them */
+	vcpu_reset(v);
 	/* The guest's TSC starts at 0, in step with the VM's other vCPUs. */
 	tsc_write(v, 0, true);
 	v->mp_state = KVM_MP_STATE_RUNNABLE;
