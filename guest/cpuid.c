@@ -175,56 +175,39 @@ static const struct kvm_cpuid_entry2 *leaf(const struct vcpu *v, u32 function, u
 	return cpuid_find(v, function, index) ?: &none;
 }
 
-static void feature(struct vcpu *v, u32 word, unsigned int bit, u32 gf)
-{
-	if (word & BIT(bit))
-		v->features |= gf;
-}
-
 /* CR4 bits that need no feature, and those that come with one: the host's until KVM_SET_CPUID2. */
 static u64 cr4_allowed(struct vcpu *v)
 {
 	u32 any = v->cpuid ? 0 : ~0u;
 	u32 c1 = any | leaf(v, 1, 0)->ecx;
 	u32 b7 = any | leaf(v, 7, 0)->ebx, c7 = any | leaf(v, 7, 0)->ecx;
-	u64 cr4 = X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
-		  X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 
-	if ((c1 & BIT(26)) && svm_caps.xcr0)
-		cr4 |= X86_CR4_OSXSAVE;
-	if ((c1 & BIT(17)) && boot_cpu_has(X86_FEATURE_PCID))
-		cr4 |= X86_CR4_PCIDE;
-	if ((b7 & BIT(0)) && boot_cpu_has(X86_FEATURE_FSGSBASE))
-		cr4 |= X86_CR4_FSGSBASE;
-	if ((b7 & BIT(7)) && boot_cpu_has(X86_FEATURE_SMEP))
-		cr4 |= X86_CR4_SMEP;
-	if ((b7 & BIT(20)) && boot_cpu_has(X86_FEATURE_SMAP))
-		cr4 |= X86_CR4_SMAP;
-	if ((c7 & BIT(2)) && boot_cpu_has(X86_FEATURE_UMIP))
-		cr4 |= X86_CR4_UMIP;
-	return cr4;
+	return X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE |
+	       X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT |
+	       (c1 & BIT(26) && svm_caps.xcr0 ? X86_CR4_OSXSAVE : 0) |
+	       (c1 & BIT(17) && boot_cpu_has(X86_FEATURE_PCID) ? X86_CR4_PCIDE : 0) |
+	       (b7 & BIT(0) && boot_cpu_has(X86_FEATURE_FSGSBASE) ? X86_CR4_FSGSBASE : 0) |
+	       (b7 & BIT(7) && boot_cpu_has(X86_FEATURE_SMEP) ? X86_CR4_SMEP : 0) |
+	       (b7 & BIT(20) && boot_cpu_has(X86_FEATURE_SMAP) ? X86_CR4_SMAP : 0) |
+	       (c7 & BIT(2) && boot_cpu_has(X86_FEATURE_UMIP) ? X86_CR4_UMIP : 0);
 }
 
 /** cpuid_update() - digest the guest's CPUID into what the rest of svm/ asks for. */
 void cpuid_update(struct vcpu *v)
 {
 	u32 c1 = leaf(v, 1, 0)->ecx, b7 = leaf(v, 7, 0)->ebx, c7 = leaf(v, 7, 0)->ecx;
-	u32 de = leaf(v, 0x80000001, 0)->edx, b8 = leaf(v, 0x80000008, 0)->ebx;
+	u32 d7 = leaf(v, 7, 0)->edx, de = leaf(v, 0x80000001, 0)->edx;
+	u32 b8 = leaf(v, 0x80000008, 0)->ebx;
 	u64 xcr0 = leaf(v, 0xd, 0)->eax | (u64)leaf(v, 0xd, 0)->edx << 32;
 	u8 bits = leaf(v, 0x80000008, 0)->eax;
 
 	v->pv_features = v->pv_enforce ? leaf(v, KVM_CPUID_FEATURES, 0)->eax : ~0u;
-	v->features = 0;
-	feature(v, c1, 21, GF_X2APIC);
-	feature(v, b7, 1, GF_TSC_ADJUST);
-	feature(v, c7, 22, GF_RDPID);
-	feature(v, leaf(v, 7, 0)->edx, 29, GF_ARCH_CAP);
-	feature(v, de, 26, GF_1G);
-	feature(v, b8, 12, GF_IBPB);
-	if (boot_cpu_has(X86_FEATURE_RDTSCP)) {
-		feature(v, de, 27, GF_RDTSCP);
-		feature(v, c7, 22, GF_RDTSCP);	/* RDPID reads TSC_AUX too */
-	}
+	v->features = (c1 & BIT(21) ? GF_X2APIC : 0) | (b7 & BIT(1) ? GF_TSC_ADJUST : 0) |
+		      (c7 & BIT(22) ? GF_RDPID : 0) | (d7 & BIT(29) ? GF_ARCH_CAP : 0) |
+		      (de & BIT(26) ? GF_1G : 0) | (b8 & BIT(12) ? GF_IBPB : 0);
+	/* RDPID reads TSC_AUX too. */
+	if (boot_cpu_has(X86_FEATURE_RDTSCP) && (de & BIT(27) || c7 & BIT(22)))
+		v->features |= GF_RDTSCP;
 	v->maxphyaddr = bits >= 32 && bits <= 52 ? bits : 36;
 	v->cr4_reserved = ~cr4_allowed(v);
 	v->xcr0_allowed = XFEATURE_MASK_FP | (c1 & BIT(26) ? xcr0 & svm_caps.xcr0 : 0);

@@ -25,7 +25,6 @@ void debug_intercepts(struct vcpu *v)
 /** svm_set_guest_debug() - KVM_SET_GUEST_DEBUG. -EINVAL: flags; -EBUSY: an exception waits. */
 int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d)
 {
-	u32 control = d->control & KVM_GUESTDBG_ENABLE ? d->control : 0;
 	u64 dr6 = *guest_dr6(v), dr7 = *guest_dr7(v);
 	struct vmcb *vmcb = v->vmcb;
 
@@ -37,7 +36,7 @@ int svm_set_guest_debug(struct vcpu *v, const struct kvm_guest_debug *d)
 		raise(v, d->control & KVM_GUESTDBG_INJECT_DB ? X86_TRAP_DB : X86_TRAP_BP, 0);
 		v->exception.soft = !(d->control & KVM_GUESTDBG_INJECT_DB);
 	}
-	v->guest_debug = control;
+	v->guest_debug = d->control & KVM_GUESTDBG_ENABLE ? d->control : 0;
 	memcpy(v->debug_dr, d->arch.debugreg, sizeof(v->debug_dr));
 	v->debug_dr7 = (d->arch.debugreg[7] & DR7_MASK) | DR7_RESET;
 	vmcb->save.dr6 = DR6_RESET;

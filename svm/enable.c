@@ -256,10 +256,9 @@ int svm_module_init(void)
 
 	if (r)
 		return r;
-	r = alloc_cpu_pages() ?: msr_maps_init();
-	if (!r)
-		r = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/svm:online", hotplug_online,
-				      hotplug_offline);
+	r = alloc_cpu_pages() ?: msr_maps_init() ?:
+	    cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "virt/svm:online", hotplug_online,
+			      hotplug_offline);
 	if (r < 0) {
 		msr_maps_exit();
 		free_cpu_pages();

@@ -71,14 +71,9 @@ static bool cr4_valid(struct vcpu *v, u64 cr4)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
 
-	if (cr4 & v->cr4_reserved)
+	if (cr4 & v->cr4_reserved || ((s->efer & EFER_LMA) && !(cr4 & X86_CR4_PAE)))
 		return false;
-	if ((s->efer & EFER_LMA) && !(cr4 & X86_CR4_PAE))
-		return false;
-	if ((cr4 & X86_CR4_PCIDE) && !(s->cr4 & X86_CR4_PCIDE) &&
-	    (!(s->efer & EFER_LMA) || (s->cr3 & 0xfff)))
-		return false;
-	return true;
+	return !(cr4 & ~s->cr4 & X86_CR4_PCIDE) || ((s->efer & EFER_LMA) && !(s->cr3 & 0xfff));
 }
 
 static enum vcpu_next set_cr4(struct vcpu *v, u64 cr4)

@@ -200,12 +200,10 @@ struct crdr_move {
 enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m);
 enum vcpu_next insn_rdpid(struct vcpu *v);
 
-/* --- exit.c --- */
+/* --- exit.c, io.c, mmio.c --- */
 enum vcpu_next vcpu_handle_exit(struct vcpu *v);
 enum vcpu_next exit_internal_error(struct vcpu *v);
 enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa);
-
-/* --- io.c, mmio.c --- */
 enum vcpu_next exit_ioio(struct vcpu *v);
 enum vcpu_next exit_npf(struct vcpu *v);
 

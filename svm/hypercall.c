@@ -95,8 +95,7 @@ static noinline enum vcpu_next hypercall_to_user(struct vcpu *v, u32 opcode)
 	run->hypercall.args[1] = pages;
 	run->hypercall.args[2] = v->regs[REG_RDX] & mask;
 	compat_set_hypercall_long(run, long64);
-	v->io->state = IO_HYPERCALL;
-	v->io->rip = v->vmcb->save.rip;
+	io_wait(v, IO_HYPERCALL, v->io->next_rip);
 	return vcpu_exit(v, KVM_EXIT_HYPERCALL);
 }
 

@@ -484,8 +484,6 @@ static enum vcpu_next emul_step(struct vcpu *v)
 		raise(v, e->vector, e->error_code);
 		return post_writes(v);
 	default:
-		if (!v->can_sleep)
-			return NEXT_SLEEP;
 		return exit_internal_error(v);
 	}
 }

@@ -36,10 +36,7 @@ struct msr_filter {
 	void *map;		/* MSR permission map for the VMCB */
 	bool default_allow;
 	unsigned int nr;
-	struct msr_range {
-		u32 base, nmsrs, flags;
-		u8 *bitmap;	/* a set bit allows */
-	} range[KVM_MSR_FILTER_MAX_RANGES];
+	struct kvm_msr_filter_range range[KVM_MSR_FILTER_MAX_RANGES];	/* bitmaps of our own */
 };
 
 void msr_filter_free(struct msr_filter *f)
@@ -66,7 +63,7 @@ static noinline bool filter_allows(const struct msr_filter *f, u32 index, u32 op
 	if (index - 0x800 <= 0xff)
 		return true;
 	for (i = 0; i < f->nr; i++) {
-		const struct msr_range *r = &f->range[i];
+		const struct kvm_msr_filter_range *r = &f->range[i];
 		u32 bit = index - r->base;
 
 		if (bit >= r->nmsrs || !(r->flags & op))
@@ -110,19 +107,17 @@ static void map_fill(void *map, const struct msr_filter *f)
 
 static int copy_range(struct msr_filter *f, const struct kvm_msr_filter_range *u)
 {
-	struct msr_range *r = &f->range[f->nr];
+	struct kvm_msr_filter_range *r = &f->range[f->nr];
 
 	if (!u->nmsrs)
 		return 0;
 	if (!u->flags || u->flags & ~(u32)(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE) ||
 	    u->nmsrs > MAX_FILTERED)
 		return -EINVAL;
+	*r = *u;
 	r->bitmap = memdup_user((const void __force __user *)u->bitmap, DIV_ROUND_UP(u->nmsrs, 8));
 	if (IS_ERR(r->bitmap))
 		return PTR_ERR(r->bitmap);
-	r->base = u->base;
-	r->nmsrs = u->nmsrs;
-	r->flags = u->flags;
 	f->nr++;
 	return 0;
 }
