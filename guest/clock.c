@@ -55,11 +55,9 @@ static u64 common_offset(struct vm *vm, u64 data, u64 now)
 /** tsc_write() - write the guest's TSC. @host: for userspace; else TSC_ADJUST counts it as well. */
 void tsc_write(struct vcpu *v, u64 data, bool host)
 {
-	u64 now = rdtsc_ordered(), offset = data - now;
+	u64 now = rdtsc_ordered(), offset = host ? common_offset(v->vm, data, now) : data - now;
 
-	if (host)
-		offset = common_offset(v->vm, data, now);
-	else
+	if (!host)
 		v->tsc_adjust += offset - v->tsc_offset;
 	tsc_set_offset(v, offset);
 }

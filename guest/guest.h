@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What a guest's processor has beside the VMCB: CPUID, the values of MSRs, time, paravirtual
- * features. For svm/'s exit handlers and vm/'s ioctls; of what lies above, guest/ shares struct vcpu
- * and calls vcpu_request() and vm_request() only. All take vcpu->mutex as held, except where said.
+ * features. For svm/'s exit handlers and vm/'s ioctls; of what lies above, guest/ shares struct
+ * vcpu and calls vcpu_request() and vm_request() only. All take vcpu->mutex as held, except where
+ * said.
  */
 #ifndef SVM_GUEST_H
 #define SVM_GUEST_H

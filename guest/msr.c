@@ -325,7 +325,8 @@ static noinline int set_row(struct vcpu *v, u32 index, u64 data, bool host)
 	if (IS_ERR(row))
 		return PTR_ERR(row);
 	/* A base that hardware would #GP on reaches the VMCB by no way (CVE-2014-3610). */
-	if ((row->host && !host) || (row->canonical && !__is_canonical_address(data, 48)) || data & row->reserved)
+	if ((row->host && !host) || data & row->reserved ||
+	    (row->canonical && !__is_canonical_address(data, 48)))
 		return -EINVAL;
 	data &= ~row->ignored;
 	switch (index) {

@@ -205,9 +205,8 @@ enum vcpu_next exit_internal_error(struct vcpu *v)
 	n = insn_fetch(v, bytes);
 	memset(&run->emulation_failure, 0, sizeof(run->emulation_failure));
 	run->emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
-	run->emulation_failure.ndata = 1;
+	run->emulation_failure.ndata = n > 0 ? 1 + 2 : 1;
 	if (n > 0) {
-		run->emulation_failure.ndata = 1 + 2;
 		run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
 		run->emulation_failure.insn_size = n;
 		memcpy(run->emulation_failure.insn_bytes, bytes, n);

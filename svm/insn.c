@@ -150,9 +150,8 @@ static enum vcpu_next decode_0f(struct vcpu *v, u8 opcode, u64 raw[2], struct cr
 enum vcpu_next insn_crdr(struct vcpu *v, u8 opcode, struct crdr_move *m)
 {
 	struct vmcb_control *c = &v->vmcb->control;
-	u64 bytes[2];
-
 	enum vcpu_next next;
+	u64 bytes[2];
 
 	if (svm_caps.decode && svm_caps.nrips && c->next_rip) {
 		m->gpr = c->exit_info_1 & 15;
