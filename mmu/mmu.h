@@ -79,7 +79,7 @@ struct memory {
 	unsigned int invalidate_in_progress; /* Protected by: npt_lock */
 	unsigned long invalidate_start;	/* Protected by: npt_lock; hva range in flux, while the */
 	unsigned long invalidate_end;	/* count is not 0 */
-	unsigned int max_tables;	/* Protected by: npt_lock; 0: as many as it takes */
+	unsigned int max_tables;	/* 0: as many as it takes */
 	atomic_t nr_tables;		/* below the root; a table counts until it is freed */
 	unsigned int nr_spare;		/* Protected by: npt_lock */
 	u64 *spare[NPT_SPARES];		/* Protected by: npt_lock; zeroed pages for new tables */

@@ -88,15 +88,9 @@ static bool range_young(struct mmu_notifier *mn, unsigned long start, unsigned l
 }
 
 /*
- * No flush in spite of the name, as in the host's own aging on x86: a stale TLB entry only delays
- * the next A bit, and kicking every vCPU would cost more than the accuracy is worth.
+ * Also for clear_flush_young, without the flush, as in the host's own aging on x86: a stale TLB
+ * entry only delays the next A bit, and kicking every vCPU would cost more than that is worth.
  */
-static young_t clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,
-				 unsigned long start, unsigned long end)
-{
-	return range_young(mn, start, end, true);
-}
-
 static young_t clear_young(struct mmu_notifier *mn, struct mm_struct *mm, unsigned long start,
 			   unsigned long end)
 {
@@ -114,20 +108,13 @@ static young_t test_young(struct mmu_notifier *mn, struct mm_struct *mm, unsigne
  */
 static void release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
-	struct memory *mem = to_memory(mn);
-	LIST_HEAD(free);
-
-	spin_lock(&mem->npt_lock);
-	npt_zap(mem, 0, ~0ULL, &free);
-	mem->ops->flush(mem);
-	spin_unlock(&mem->npt_lock);
-	npt_free(mem, &free, true);
+	npt_zap_all(to_memory(mn));
 }
 
 const struct mmu_notifier_ops mem_notifier_ops = {
 	.invalidate_range_start	= invalidate_range_start,
 	.invalidate_range_end	= invalidate_range_end,
-	.clear_flush_young	= clear_flush_young,
+	.clear_flush_young	= clear_young,
 	.clear_young		= clear_young,
 	.test_young		= test_young,
 	.release		= release,

@@ -39,7 +39,7 @@
 struct host_leaf {
 	u64 val;
 	int level;
-	const u64 *table;	/* the page table that holds it, if level is 4K; IRQs off only */
+	const u64 *table;	/* the page table that holds it; IRQs off only */
 };
 
 static u64 *npt_table(u64 entry)
@@ -133,6 +133,17 @@ void npt_free(struct memory *mem, struct list_head *free, bool may_sleep)
 	}
 }
 
+void npt_zap_all(struct memory *mem)
+{
+	LIST_HEAD(free);
+
+	spin_lock(&mem->npt_lock);
+	npt_zap(mem, 0, ~0ULL, &free);
+	mem->ops->flush(mem);
+	spin_unlock(&mem->npt_lock);
+	npt_free(mem, &free, true);
+}
+
 /* The entry that ends the walk to gfn: a leaf, or an empty entry. @level: where. */
 static u64 *npt_lookup(struct memory *mem, u64 gfn, int *level)
 {
@@ -182,18 +193,13 @@ bool npt_young(struct memory *mem, u64 gfn, u64 end, bool clear)
 
 /* --- Tables in reserve --- */
 
-/* Where the tables would grow beyond the limit, all go, and those in use come back by faults. */
+/* Where the tables would grow beyond the limit, all go. Two that see it at once do no harm. */
 static void npt_keep_limit(struct memory *mem)
 {
-	LIST_HEAD(free);
+	unsigned int max = READ_ONCE(mem->max_tables);
 
-	spin_lock(&mem->npt_lock);
-	if (mem->max_tables && atomic_read(&mem->nr_tables) + NPT_SPARES > mem->max_tables) {
-		npt_zap(mem, 0, ~0ULL, &free);
-		mem->ops->flush(mem);
-	}
-	spin_unlock(&mem->npt_lock);
-	npt_free(mem, &free, true);
+	if (max && atomic_read(&mem->nr_tables) + NPT_SPARES > max)
+		npt_zap_all(mem);
 }
 
 /** mem_limit_tables() - KVM_SET_NR_MMU_PAGES: -EINVAL below MEM_MIN_TABLES. Sleeps. */
@@ -201,9 +207,7 @@ int mem_limit_tables(struct memory *mem, u64 tables)
 {
 	if (tables < MEM_MIN_TABLES)
 		return -EINVAL;
-	spin_lock(&mem->npt_lock);
-	mem->max_tables = min_t(u64, tables, UINT_MAX);
-	spin_unlock(&mem->npt_lock);
+	WRITE_ONCE(mem->max_tables, min_t(u64, tables, UINT_MAX));
 	npt_keep_limit(mem);
 	return 0;
 }
@@ -224,10 +228,7 @@ static int npt_top_up(struct memory *mem)
 			page = NULL;
 		}
 		spin_unlock(&mem->npt_lock);
-		if (page) {
-			free_page((unsigned long)page);
-			break;
-		}
+		free_page((unsigned long)page);	/* NULL, or another vCPU was first */
 	}
 	return 0;
 }
@@ -235,37 +236,27 @@ static int npt_top_up(struct memory *mem)
 /* --- Mapping --- */
 
 /*
- * Finds the leaf that maps hva in the owner's page tables. Interrupts are off, which holds back the
- * freeing of page tables (it waits for an IPI or an RCU grace period, like for
- * get_user_pages_fast()). False where nothing is present.
+ * Finds the leaf that maps hva in the owner's page tables, which have as many levels as the nested
+ * ones. Interrupts are off, which holds back the freeing of page tables (it waits for an IPI or an
+ * RCU grace period, like for get_user_pages_fast()). False where nothing is present.
  */
-static bool host_walk(struct mm_struct *mm, unsigned long hva, struct host_leaf *h)
+static bool host_walk(const struct memory *mem, unsigned long hva, struct host_leaf *h)
 {
-	pgd_t pgd;
-	p4d_t p4d;
-	pud_t pud;
-	pmd_t pmd;
+	const u64 *table = (const u64 *)mem->mm->pgd;
+	int level = mem->levels;
+	u64 val;
 
-	pgd = READ_ONCE(*pgd_offset(mm, hva));
-	if (!(native_pgd_val(pgd) & _PAGE_PRESENT))
-		return false;
-	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
-	if (!(native_p4d_val(p4d) & _PAGE_PRESENT))
-		return false;
-	pud = READ_ONCE(*pud_offset(&p4d, hva));
-	h->val = native_pud_val(pud);
-	h->level = NPT_LEVEL_1G;
-	if (!(h->val & _PAGE_PRESENT) || (h->val & _PAGE_PSE))
-		return h->val & _PAGE_PRESENT;
-	pmd = READ_ONCE(*pmd_offset(&pud, hva));
-	h->val = native_pmd_val(pmd);
-	h->level = NPT_LEVEL_2M;
-	if (!(h->val & _PAGE_PRESENT) || (h->val & _PAGE_PSE))
-		return h->val & _PAGE_PRESENT;
-	h->table = (const u64 *)pte_offset_kernel(&pmd, hva & PMD_MASK);
-	h->val = READ_ONCE(h->table[pte_index(hva)]);
-	h->level = NPT_LEVEL_4K;
-	return h->val & _PAGE_PRESENT;
+	for (;;) {
+		val = READ_ONCE(table[npt_index(hva >> PAGE_SHIFT, level)]);
+		if (!(val & _PAGE_PRESENT))
+			return false;
+		if (level == NPT_LEVEL_4K || (val & _PAGE_PSE))
+			break;
+		table = npt_table(val);
+		level--;
+	}
+	*h = (struct host_leaf) { .val = val, .level = level, .table = table };
+	return true;
 }
 
 static bool host_is_zero_page(const struct host_leaf *h, bool faulted)
@@ -432,7 +423,7 @@ static int npt_copy(struct memory *mem, const struct memslot *slot, u64 gfn, uns
 	/* Before the host is asked to fault in what it is about to remove ... */
 	if (unlikely(npt_in_flux(mem, hva, NPT_LEVEL_4K)))
 		return -EAGAIN;
-	if (!host_walk(mem->mm, hva, &h))
+	if (!host_walk(mem, hva, &h))
 		return -ENOENT;
 	rc = host_check(&h, write, faulted);
 	if (rc)

@@ -39,6 +39,9 @@ void npt_destroy(struct memory *mem);
 bool npt_zap(struct memory *mem, u64 gfn, u64 end, struct list_head *free);
 void npt_free(struct memory *mem, struct list_head *free, bool may_sleep);
 
+/* Removes everything, of which faults bring back what is in use. Sleeps. */
+void npt_zap_all(struct memory *mem);
+
 /* Takes the write permission from one 4 KiB leaf; true if it had it. Caller holds npt_lock. */
 bool npt_write_protect(struct memory *mem, u64 gfn);
 
