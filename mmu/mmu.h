@@ -179,12 +179,8 @@ struct walk_ctx {
 	bool gbpages;		/* guest CPUID has 1-GiB pages */
 };
 
-struct walk_fault {
-	u32 error_code;		/* #PF error code */
-};
-
 int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 *gpa,
-	       struct walk_fault *fault);
+	       u32 *error_code);
 bool mem_fetch(struct memory *mem, u64 cr3, u64 gva, u64 bytes[2]);
 
 #endif

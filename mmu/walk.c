@@ -169,6 +169,7 @@ static __always_inline bool fetch(struct memory *mem, u64 cr3, u64 gva, u64 byte
 {
 	u64 pte = cr3, page = PAGE_SIZE - 1, gpa;
 	struct window win;
+	bool ok = false;
 	u64 __user *p;
 
 	if (!window_open(mem, pte & PT_ADDR, &win))
@@ -191,23 +192,19 @@ static __always_inline bool fetch(struct memory *mem, u64 cr3, u64 gva, u64 byte
 	p = (u64 __user *)(win.hva + array_index_nospec(gpa - win.base, win.size));
 	unsafe_get_user(bytes[0], p, out);
 	unsafe_get_user(bytes[1], p + 1, out);
-	user_access_end();
-	return true;
+	ok = true;
 out:
 	user_access_end();
-	return false;
+	return ok;
 }
 
 /**
- * mem_fetch() - reads the 16 bytes at the address of an instruction that the processor has just
- * executed in long mode
+ * mem_fetch() - reads the 16 bytes at an instruction that was just executed in long mode, so that
+ * the right to do so need not be checked. Never sleeps, has no effect on the guest.
  * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
  * @cr3: the guest's
  * @gva: the linear address
  * @bytes: where they go
- *
- * As it was executed, the right to do so is not asked again. Never sleeps, has no effect on the
- * guest.
  *
  * Return: false where gva_to_gpa() and mem_read() must find out: bytes on two pages, tables and
  * code in different slots, any kind of fault.
@@ -281,17 +278,6 @@ static u64 leaf_gpa(const struct walk *k, int level, u64 pte, u64 gva)
 	return base | (gva & offset);
 }
 
-static int read_entry(struct walk *k, u64 gpa, u64 *pte)
-{
-	*pte = 0;
-	if (!mem_slot(k->mem, gpa >> PAGE_SHIFT))
-		return -ENXIO;
-	/* An entry is read whole: 4 or 8 aligned bytes. */
-	if (!mem_read(k->mem, gpa, pte, k->wide ? 8 : 4))
-		return 0;
-	return k->access & WALK_ATOMIC ? -EAGAIN : -ENXIO;
-}
-
 /* The #PF error code, less P and RSVD. */
 static u32 fault_code(const struct walk *k)
 {
@@ -332,29 +318,34 @@ static int mark_accessed(struct walk *k, int leaf)
 }
 
 /* One walk. As gva_to_gpa(), or 1: tables changed under it. */
-static int walk_once(struct walk *k, u64 gva, u64 *result, struct walk_fault *fault)
+static int walk_once(struct walk *k, u64 gva, u64 *gpa, u32 *error_code)
 {
 	const struct walk_ctx *w = k->w;
 	u64 need = rights_needed(w, k->access), every = ~0ULL, any = 0, pte, table;
-	unsigned int mask = k->wide ? 511 : 1023;
-	int level, rc;
+	unsigned int size = k->wide ? 8 : 4;
+	int level;
 
+	*error_code = fault_code(k);
 	if (!k->wide)
 		table = w->cr3 & GENMASK_ULL(31, 12);
 	else
 		table = w->cr3 & (k->lma ? PT_ADDR : GENMASK_ULL(31, 5));
 
 	for (level = k->top; ; level--) {
-		unsigned int index = (gva >> level_shift(k, level)) & mask;
+		unsigned int index = (gva >> level_shift(k, level)) & (PAGE_SIZE / size - 1);
+		u64 at = table + index * size;
 
-		k->gpa[level] = table + index * (k->wide ? 8 : 4);
-		rc = read_entry(k, k->gpa[level], &pte);
+		if (!mem_slot(k->mem, at >> PAGE_SHIFT))
+			return -ENXIO;
+		pte = 0;
+		if (mem_read(k->mem, at, &pte, size))
+			return k->access & WALK_ATOMIC ? -EAGAIN : -ENXIO;
+		k->gpa[level] = at;
 		k->pte[level] = pte;
-		fault->error_code = fault_code(k);
-		if (rc || !(pte & PT_P))
-			return rc ?: -EFAULT;
+		if (!(pte & PT_P))
+			return -EFAULT;
 		if (has_reserved(k, level, pte)) {
-			fault->error_code |= PF_P | PF_RSVD;
+			*error_code |= PF_P | PF_RSVD;
 			return -EFAULT;
 		}
 		if (level < 3 || k->lma) {
@@ -368,15 +359,15 @@ static int walk_once(struct walk *k, u64 gva, u64 *result, struct walk_fault *fa
 
 	if ((every & need) != need || ((k->access & WALK_FETCH) && k->wide && (any & PT_NX)) ||
 	    ((every & PT_US) && user_page_barred(w, k->access))) {
-		fault->error_code |= PF_P;
+		*error_code |= PF_P;
 		return -EFAULT;
 	}
-	*result = leaf_gpa(k, level, pte, gva);
+	*gpa = leaf_gpa(k, level, pte, gva);
 	return k->access & WALK_NO_AD ? 0 : mark_accessed(k, level);
 }
 
 static noinline int walk_full(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access,
-			      u64 *gpa, struct walk_fault *fault)
+			      u64 *gpa, u32 *error_code)
 {
 	struct walk k = {
 		.mem = mem,
@@ -391,7 +382,7 @@ static noinline int walk_full(struct memory *mem, const struct walk_ctx *w, u64 
 	if (!k.lma)
 		gva = (u32)gva;
 	for (tries = 0; tries < WALK_RETRIES; tries++) {
-		rc = walk_once(&k, gva, gpa, fault);
+		rc = walk_once(&k, gva, gpa, error_code);
 		if (rc <= 0)
 			return rc;
 	}
@@ -406,13 +397,13 @@ static noinline int walk_full(struct memory *mem, const struct walk_ctx *w, u64 
  * @gva: the (linear) address; in long mode the caller has checked that it is canonical
  * @access: WALK_* flags
  * @gpa: the result
- * @fault: details of a fault
+ * @error_code: of the #PF
  *
  * Return: 0, -EFAULT (#PF for the guest), -ENXIO (page table outside memory), -EAGAIN
  * (WALK_ATOMIC).
  */
 int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 *gpa,
-	       struct walk_fault *fault)
+	       u32 *error_code)
 {
 	int rc;
 
@@ -421,7 +412,7 @@ int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access
 		return 0;
 	}
 	if (unlikely(current->mm != mem->mm)) {
-		fault->error_code = 0;
+		*error_code = 0;
 		return -ENXIO;
 	}
 	if (access & WALK_ATOMIC)
@@ -429,7 +420,7 @@ int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access
 	if ((w->efer & EFER_LMA) && walk_fast(mem, w, gva, access, gpa))
 		rc = 0;
 	else
-		rc = walk_full(mem, w, gva, access, gpa, fault);
+		rc = walk_full(mem, w, gva, access, gpa, error_code);
 	if (access & WALK_ATOMIC)
 		pagefault_enable();
 	return rc;

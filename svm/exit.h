@@ -118,7 +118,7 @@ static inline enum emul_mode cpu_mode(const struct vcpu *v)
 
 /* The guest's own page tables, asleep or not as the handler may. */
 static inline int guest_walk(struct vcpu *v, u64 addr, u32 access, u64 *gpa,
-			     struct walk_fault *fault)
+			     u32 *error_code)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
 	const struct walk_ctx w = {
@@ -132,7 +132,7 @@ static inline int guest_walk(struct vcpu *v, u64 addr, u32 access, u64 *gpa,
 	};
 
 	return gva_to_gpa(&v->vm->mem, &w, addr, access | (v->can_sleep ? 0 : WALK_ATOMIC), gpa,
-			  fault);
+			  error_code);
 }
 
 static inline enum vcpu_next vcpu_fail(struct vcpu *v, int error)

@@ -49,13 +49,13 @@ static noinline int fetch_slow(struct vcpu *v, u8 *buf)
 	const struct vmcb_save *s = &v->vmcb->save;
 	u32 access = WALK_FETCH | WALK_NO_AD | (s->cpl == 3 ? WALK_USER : 0);
 	u64 addr = linear_rip(s), gpa;
-	struct walk_fault fault;
+	u32 error_code;
 	unsigned int done, n;
 	int r;
 
 	for (done = 0; done < EMUL_INSN_MAX; done += n) {
 		n = min_t(u64, EMUL_INSN_MAX - done, PAGE_SIZE - ((addr + done) & ~PAGE_MASK));
-		r = guest_walk(v, addr + done, access, &gpa, &fault);
+		r = guest_walk(v, addr + done, access, &gpa, &error_code);
 		if (!r && guest_read(v, gpa, buf + done, n))
 			r = v->can_sleep ? -EFAULT : -EAGAIN;
 		if (r == -EAGAIN)

@@ -82,11 +82,12 @@ static struct vcpu *emul_vcpu(struct emul *e)
 
 static enum emul_status walk(struct emul *e, u64 addr, u32 access, u64 *gpa)
 {
-	struct walk_fault fault = {};
-	int r = guest_walk(emul_vcpu(e), addr, access | (e->cpl == 3 ? WALK_USER : 0), gpa, &fault);
+	u32 error_code;
+	int r = guest_walk(emul_vcpu(e), addr, access | (e->cpl == 3 ? WALK_USER : 0), gpa,
+			   &error_code);
 
 	if (r && r != -EAGAIN)
-		return emul_set_fault(e, X86_TRAP_PF, true, fault.error_code, addr);
+		return emul_set_fault(e, X86_TRAP_PF, true, error_code, addr);
 	return r ? EMUL_RETRY : EMUL_DONE;
 }
 

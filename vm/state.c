@@ -448,8 +448,8 @@ int svm_nmi(struct vcpu *v)
 /** svm_translate() - KVM_TRANSLATE: the guest's page tables, without side effects. Sleeps. */
 int svm_translate(struct vcpu *v, struct kvm_translation *t)
 {
-	struct walk_fault fault = {};
 	u64 gpa = ~0ull;
+	u32 error_code;
 	int idx, r;
 
 	v->can_sleep = true;
@@ -458,7 +458,7 @@ int svm_translate(struct vcpu *v, struct kvm_translation *t)
 	if (!(v->vmcb->save.efer & EFER_LMA) && t->linear_address >> 32)
 		r = -EFAULT;
 	else
-		r = guest_walk(v, t->linear_address, WALK_NO_AD, &gpa, &fault);
+		r = guest_walk(v, t->linear_address, WALK_NO_AD, &gpa, &error_code);
 	srcu_read_unlock(&v->vm->mem.srcu, idx);
 	t->physical_address = r ? ~0ull : gpa;
 	t->valid = !r;
