@@ -9,6 +9,7 @@
 #define SVM_GUEST_H
 
 #include <linux/kvm_para.h>
+#include <linux/uaccess.h>
 
 #include "svm/vcpu.h"
 
@@ -26,17 +27,29 @@ static inline u64 guest_efer(const struct vcpu *v)
 	return v->vmcb->save.efer & ~EFER_SVME;	/* SVM itself is not offered to guests */
 }
 
-/* Guest-physical memory, asleep or not as the handler may. */
+/* Guest-physical memory, asleep or not as the handler may: else a host page may be missing too. */
 static inline int guest_read(struct vcpu *v, u64 gpa, void *buf, unsigned int len)
 {
-	return v->can_sleep ? mem_read(&v->vm->mem, gpa, buf, len) :
-			      mem_read_atomic(&v->vm->mem, gpa, buf, len);
+	int r;
+
+	if (v->can_sleep)
+		return mem_read(&v->vm->mem, gpa, buf, len);
+	pagefault_disable();
+	r = mem_read(&v->vm->mem, gpa, buf, len);
+	pagefault_enable();
+	return r;
 }
 
 static inline int guest_write(struct vcpu *v, u64 gpa, const void *buf, unsigned int len)
 {
-	return v->can_sleep ? mem_write(&v->vm->mem, gpa, buf, len) :
-			      mem_write_atomic(&v->vm->mem, gpa, buf, len);
+	int r;
+
+	if (v->can_sleep)
+		return mem_write(&v->vm->mem, gpa, buf, len);
+	pagefault_disable();
+	r = mem_write(&v->vm->mem, gpa, buf, len);
+	pagefault_enable();
+	return r;
 }
 
 /* --- cpuid.c --- */

@@ -108,7 +108,7 @@ void pv_eoi_arm(struct vcpu *v)
 	u8 one = 1;
 
 	v->pv_eoi_armed = lapic_eoi_can_wait(v->apic) &&
-			  !mem_write_atomic(&v->vm->mem, v->pv_eoi_msr & ~MSR_ENABLE, &one, 1);
+			  !guest_write(v, v->pv_eoi_msr & ~MSR_ENABLE, &one, 1);
 }
 
 /** pv_eoi_sync() - was the EOI left out? If that needs sleeping, the stay ends: run_once(). */

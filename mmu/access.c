@@ -31,8 +31,8 @@ static unsigned int mem_span(struct memory *mem, u64 gpa, unsigned int len, bool
  * @buf: where to
  * @len: number of bytes
  *
- * Does not sleep under pagefault_disable().
- * Return: 0, or -EFAULT where not all of it is readable memory; @buf is then undefined.
+ * Return: 0, or -EFAULT where not all of it is readable memory (under pagefault_disable(): or not
+ * without sleeping); @buf is then undefined.
  */
 int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len)
 {
@@ -69,28 +69,6 @@ int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len)
 			return -EFAULT;
 	}
 	return 0;
-}
-
-/** mem_read_atomic() - mem_read() that never sleeps: -EFAULT also where a host page is absent */
-int mem_read_atomic(struct memory *mem, u64 gpa, void *buf, unsigned int len)
-{
-	int rc;
-
-	pagefault_disable();
-	rc = mem_read(mem, gpa, buf, len);
-	pagefault_enable();
-	return rc;
-}
-
-/** mem_write_atomic() - mem_write() that never sleeps: -EFAULT also where a host page is absent */
-int mem_write_atomic(struct memory *mem, u64 gpa, const void *buf, unsigned int len)
-{
-	int rc;
-
-	pagefault_disable();
-	rc = mem_write(mem, gpa, buf, len);
-	pagefault_enable();
-	return rc;
 }
 
 /* The kernel's accessor defines the label that it is given. */

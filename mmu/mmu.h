@@ -161,8 +161,6 @@ int mem_limit_tables(struct memory *mem, u64 tables);
 
 int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len);
 int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len);
-int mem_read_atomic(struct memory *mem, u64 gpa, void *buf, unsigned int len);
-int mem_write_atomic(struct memory *mem, u64 gpa, const void *buf, unsigned int len);
 int mem_cmpxchg(struct memory *mem, u64 gpa, u64 *old, u64 new, unsigned int len);
 
 /* Guest page walk, GVA -> GPA (APM vol. 2, chapter 5), by software. */

@@ -24,7 +24,7 @@
 #include <linux/sched/signal.h>
 #include "mmu/npt.h"
 
-#define NPT_TABLE_BITS	(NPT_P | NPT_RW | NPT_US | NPT_A)
+#define NPT_TABLE_BITS	(PT_P | PT_RW | PT_US | PT_A)
 #define NPT_AROUND	64		/* pages of a fault-around window, aligned; a power of 2 */
 #define NPT_SPARES_LOW	3		/* a fault needs at most levels - 1 = 4 new tables */
 
@@ -33,7 +33,7 @@
 #define HOST_TEST	(_PAGE_PRESENT | _PAGE_USER | _PAGE_SPECIAL | HOST_PKEY)
 #define HOST_GOOD	(_PAGE_PRESENT | _PAGE_USER)
 #define HOST_RW		(_PAGE_RW | _PAGE_DIRTY)
-#define HOST_COPY_4K	(NPT_P | NPT_PWT | NPT_PCD | NPT_PAT_4K | NPT_ADDR)
+#define HOST_COPY_4K	(PT_P | PT_PWT | PT_PCD | PT_PAT_4K | PT_ADDR)
 
 /* One leaf of the host's page tables. */
 struct host_leaf {
@@ -44,12 +44,12 @@ struct host_leaf {
 
 static u64 *npt_table(u64 entry)
 {
-	return __va(__sme_clr(entry & NPT_ADDR));
+	return __va(__sme_clr(entry & PT_ADDR));
 }
 
 static bool npt_is_table(u64 entry, int level)
 {
-	return level > NPT_LEVEL_4K && entry && !(entry & NPT_PS);
+	return level > NPT_LEVEL_4K && entry && !(entry & PT_PS);
 }
 
 static unsigned int npt_index(u64 gfn, int level)
@@ -169,7 +169,7 @@ bool npt_write_protect(struct memory *mem, u64 gfn)
 	lockdep_assert_held(&mem->npt_lock);
 	e = npt_lookup(mem, gfn, &level);
 	/* The CPU may set A and D meanwhile, by a locked operation; so ours is one too. */
-	return test_and_clear_bit(ilog2(NPT_RW), (unsigned long *)e);
+	return test_and_clear_bit(ilog2(PT_RW), (unsigned long *)e);
 }
 
 bool npt_young(struct memory *mem, u64 gfn, u64 end, bool clear)
@@ -181,12 +181,12 @@ bool npt_young(struct memory *mem, u64 gfn, u64 end, bool clear)
 	lockdep_assert_held(&mem->npt_lock);
 	for (; gfn < end; gfn = (gfn | (npt_pages(level) - 1)) + 1) {
 		e = npt_lookup(mem, gfn, &level);
-		if (!(*e & NPT_A))
+		if (!(*e & PT_A))
 			continue;
 		young = true;
 		if (!clear)
 			break;
-		clear_bit(NPT_A_BIT, (unsigned long *)e);
+		clear_bit(ilog2(PT_A), (unsigned long *)e);
 	}
 	return young;
 }
@@ -261,7 +261,7 @@ static bool host_walk(const struct memory *mem, unsigned long hva, struct host_l
 
 static bool host_is_zero_page(const struct host_leaf *h, bool faulted)
 {
-	u64 pfn = __sme_clr(h->val & NPT_ADDR) >> PAGE_SHIFT;
+	u64 pfn = __sme_clr(h->val & PT_ADDR) >> PAGE_SHIFT;
 
 	if (h->level == NPT_LEVEL_4K)
 		return is_zero_pfn(pfn);
@@ -290,7 +290,7 @@ static int host_check(const struct host_leaf *h, bool write, bool faulted)
 	}
 	if (unlikely(h->level != NPT_LEVEL_4K)) {
 		/* Older kernels have no special mark for huge mappings of devices. */
-		u64 pfn = __sme_clr(h->val & NPT_ADDR & ~NPT_PAT_LARGE) >> PAGE_SHIFT;
+		u64 pfn = __sme_clr(h->val & PT_ADDR & ~PT_PAT_LARGE) >> PAGE_SHIFT;
 
 		if (!pfn_valid(pfn) || PageReserved(pfn_to_page(pfn)))
 			return -EFAULT;
@@ -307,15 +307,15 @@ static u64 npt_leaf(const struct host_leaf *h, unsigned long hva, int level)
 	u64 e, offset;
 
 	if (h->level == NPT_LEVEL_4K)
-		return (h->val & HOST_COPY_4K) | NPT_US;
+		return (h->val & HOST_COPY_4K) | PT_US;
 
 	offset = hva & ((npt_pages(h->level) << PAGE_SHIFT) - 1);
 	offset &= ~((npt_pages(level) << PAGE_SHIFT) - 1);
-	e = (h->val & (NPT_P | NPT_PWT | NPT_PCD | (NPT_ADDR & ~NPT_PAT_LARGE))) | NPT_US;
+	e = (h->val & (PT_P | PT_PWT | PT_PCD | (PT_ADDR & ~PT_PAT_LARGE))) | PT_US;
 	e += offset;
 	if (level > NPT_LEVEL_4K)
-		return e | NPT_PS | (h->val & NPT_PAT_LARGE);
-	return e | (h->val & NPT_PAT_LARGE ? NPT_PAT_4K : 0);
+		return e | PT_PS | (h->val & PT_PAT_LARGE);
+	return e | (h->val & PT_PAT_LARGE ? PT_PAT_4K : 0);
 }
 
 /* The largest leaf that host mapping, slot bounds, alignment and dirty log permit for gfn. */
@@ -388,13 +388,13 @@ static void npt_fault_around(const struct memslot *slot, u64 gfn, unsigned long 
 			val = READ_ONCE(*host);
 			if (*e || (val & HOST_TEST) != HOST_GOOD)
 				continue;
-			WRITE_ONCE(*e, (val & HOST_COPY_4K) | NPT_US |
-				       ((val & rw) == rw ? NPT_RW | NPT_D : 0));
+			WRITE_ONCE(*e, (val & HOST_COPY_4K) | PT_US |
+				       ((val & rw) == rw ? PT_RW | PT_D : 0));
 		}
 		return;
 	}
 	val = npt_leaf(h, hva - (before << PAGE_SHIFT), NPT_LEVEL_4K) |
-	      ((h->val & rw) == rw ? NPT_RW | NPT_D : 0);
+	      ((h->val & rw) == rw ? PT_RW | PT_D : 0);
 	for (; e <= end; e++, val += PAGE_SIZE)
 		if (!*e)
 			WRITE_ONCE(*e, val);
@@ -442,12 +442,12 @@ static int npt_copy(struct memory *mem, const struct memslot *slot, u64 gfn, uns
 	 * second fault.
 	 */
 	old = *e;
-	new = npt_leaf(&h, hva, *level) | NPT_A;
+	new = npt_leaf(&h, hva, *level) | PT_A;
 	if (!(slot->flags & KVM_MEM_READONLY) && (h.val & HOST_RW) == HOST_RW)
 		write |= !slot->dirty || !old;
 	if (write) {
 		mem_mark_dirty(slot, gfn);
-		new |= NPT_RW | NPT_D;
+		new |= PT_RW | PT_D;
 	}
 
 	if (!old) {
@@ -457,10 +457,10 @@ static int npt_copy(struct memory *mem, const struct memslot *slot, u64 gfn, uns
 			npt_fault_around(slot, gfn, hva, e, &h);
 		return 0;
 	}
-	if (npt_is_table(old, *level) || ((old ^ new) & NPT_ADDR))
+	if (npt_is_table(old, *level) || ((old ^ new) & PT_ADDR))
 		return -EBUSY;
 	/* Another vCPU was first, or this adds the write permission: never take it away here. */
-	WRITE_ONCE(*e, new | (old & NPT_RW));
+	WRITE_ONCE(*e, new | (old & PT_RW));
 	return 0;
 }
 

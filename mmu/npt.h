@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Nested page table, inside mmu/ only. */
+/* Page-table entries, and the nested page table: inside mmu/ only. */
 #ifndef SVM_MMU_NPT_H
 #define SVM_MMU_NPT_H
 
 #include "mmu/mmu.h"
 
 /* Entry bits, AMD64 long-mode format (APM vol. 2, 5.3 and 15.25.5). */
-#define NPT_P		BIT_ULL(0)
-#define NPT_RW		BIT_ULL(1)
-#define NPT_US		BIT_ULL(2)	/* always set: nested walks count as user accesses */
-#define NPT_PWT		BIT_ULL(3)
-#define NPT_PCD		BIT_ULL(4)
-#define NPT_A_BIT	5
-#define NPT_A		BIT_ULL(NPT_A_BIT)
-#define NPT_D		BIT_ULL(6)
-#define NPT_PS		BIT_ULL(7)	/* large leaf; in a 4 KiB leaf bit 7 is PAT */
-#define NPT_PAT_4K	BIT_ULL(7)
-#define NPT_PAT_LARGE	BIT_ULL(12)
-#define NPT_ADDR	GENMASK_ULL(51, 12)	/* with the encryption bit, where there is one */
+#define PT_P		BIT_ULL(0)
+#define PT_RW		BIT_ULL(1)
+#define PT_US		BIT_ULL(2)	/* set in all nested ones: those walks count as user's */
+#define PT_PWT		BIT_ULL(3)
+#define PT_PCD		BIT_ULL(4)
+#define PT_A		BIT_ULL(5)
+#define PT_D		BIT_ULL(6)
+#define PT_PS		BIT_ULL(7)	/* large leaf; in a 4 KiB leaf bit 7 is PAT */
+#define PT_PAT_4K	BIT_ULL(7)
+#define PT_G		BIT_ULL(8)	/* must be 0 in PML4Es and in PDPEs that are no leaf */
+#define PT_PAT_LARGE	BIT_ULL(12)
+#define PT_NX		BIT_ULL(63)
+#define PT_ADDR		GENMASK_ULL(51, 12)	/* with the encryption bit, where there is one */
 
 #define NPT_LEVEL_4K	1
 #define NPT_LEVEL_2M	2

@@ -12,17 +12,7 @@
 #include <linux/uaccess.h>
 #include <asm/msr-index.h>
 #include <asm/processor-flags.h>
-#include "mmu/mmu.h"
-
-#define PT_P		BIT_ULL(0)
-#define PT_RW		BIT_ULL(1)
-#define PT_US		BIT_ULL(2)
-#define PT_A		BIT_ULL(5)
-#define PT_D		BIT_ULL(6)
-#define PT_PS		BIT_ULL(7)
-#define PT_G		BIT_ULL(8)	/* must be 0 in PML4Es and in PDPEs that are no leaf */
-#define PT_NX		BIT_ULL(63)
-#define PT_ADDR		GENMASK_ULL(51, 12)
+#include "mmu/npt.h"
 
 /* #PF error code (APM vol. 2, 8.4.2); W, U and I/D have the positions of WALK_* */
 #define PF_P		BIT(0)
