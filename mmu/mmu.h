@@ -28,7 +28,6 @@
 #include <linux/xarray.h>
 
 #define MEM_NR_SLOTS		32764	/* answered as KVM_CAP_NR_MEMSLOTS */
-#define MEM_GPA_BITS_MAX	52
 #define MEM_MAX_PAGES		((1ULL << 31) - 1)	/* of one slot */
 #define NPT_SPARES		8
 #define MEM_MIN_TABLES		64	/* the least that mem_limit_tables() takes */

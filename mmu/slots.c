@@ -14,25 +14,35 @@
 #include <asm/processor.h>
 #include "mmu/npt.h"
 
-/* The part of mem_slot() that is not inline. Unlike slots_find(), it ends as soon as it can. */
-struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots, u64 gfn)
+/* Where the first slot is that ends behind @gfn. */
+static unsigned int slots_find(const struct memslots *slots, u64 gfn)
 {
 	unsigned int lo = 0, hi = slots->nr;
 
 	while (lo < hi) {
 		unsigned int mid = (lo + hi) / 2;
-		struct memslot *slot = slots->slot[mid];
 
-		if (gfn < slot->base_gfn) {
-			hi = mid;
-		} else if (gfn - slot->base_gfn >= slot->npages) {
+		if (slots->slot[mid]->base_gfn + slots->slot[mid]->npages <= gfn)
 			lo = mid + 1;
-		} else {
-			WRITE_ONCE(mem->last_slot, mid);
-			return slot;
-		}
+		else
+			hi = mid;
 	}
-	return NULL;
+	return lo;
+}
+
+/* The part of mem_slot() that is not inline. */
+struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots, u64 gfn)
+{
+	unsigned int i = slots_find(slots, gfn);
+	struct memslot *slot;
+
+	if (i == slots->nr)
+		return NULL;
+	slot = slots->slot[i];
+	if (gfn < slot->base_gfn)
+		return NULL;
+	WRITE_ONCE(mem->last_slot, i);
+	return slot;
 }
 
 /** mem_nr_slots() - how many slots there are now */
@@ -54,26 +64,20 @@ static struct memslots *slots_alloc(unsigned int nr)
 	return slots;
 }
 
-static void slot_free(struct memslot *slot)
+/* @other: the slot that has taken over the dirty bitmap, if one has. */
+static void slot_free(struct memslot *slot, const struct memslot *other)
 {
-	if (slot)
+	if (slot && !(other && other->dirty == slot->dirty))
 		kvfree(slot->dirty);
 	kfree(slot);
-}
-
-/* Guest frames end here: what the nested table spans and the CPU has (CPUID 8000_0008h). */
-static u64 mem_gfn_limit(const struct memory *mem)
-{
-	unsigned int bits = min3(PAGE_SHIFT + 9 * mem->levels, MEM_GPA_BITS_MAX,
-				 (int)boot_cpu_data.x86_phys_bits);
-
-	return 1ULL << (bits - PAGE_SHIFT);
 }
 
 /* What can be said of a region without looking at the others. */
 static int region_check(const struct memory *mem, const struct kvm_userspace_memory_region *r)
 {
-	u64 limit = mem_gfn_limit(mem) << PAGE_SHIFT;
+	/* What the nested table spans and the CPU has (CPUID 8000_0008h). */
+	u64 limit = BIT_ULL(min_t(unsigned int, PAGE_SHIFT + 9 * mem->levels,
+				  boot_cpu_data.x86_phys_bits));
 
 	if (r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
 		return -EINVAL;
@@ -90,22 +94,6 @@ static int region_check(const struct memory *mem, const struct kvm_userspace_mem
 	    !access_ok((void __user *)(unsigned long)r->userspace_addr, r->memory_size))
 		return -EINVAL;
 	return 0;
-}
-
-/* Where the first slot is that ends behind @gfn. */
-static unsigned int slots_find(const struct memslots *slots, u64 gfn)
-{
-	unsigned int lo = 0, hi = slots->nr;
-
-	while (lo < hi) {
-		unsigned int mid = (lo + hi) / 2;
-
-		if (slots->slot[mid]->base_gfn + slots->slot[mid]->npages <= gfn)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
 }
 
 /* A slot as @r wants it. Takes over the dirty bitmap of @old if both keep a log. */
@@ -144,28 +132,28 @@ static struct memslot *slot_alloc(const struct kvm_userspace_memory_region *r,
 static struct memslots *slots_replace(const struct memslots *cur, const struct memslot *old,
 				      struct memslot *new)
 {
-	struct memslots *slots = slots_alloc(cur->nr - !!old + !!new);
-	unsigned int at, nr = cur->nr;
+	struct memslots *slots = slots_alloc(cur->nr + !!new);
+	struct memslot **at;
 
 	if (!slots)
 		return ERR_PTR(-ENOMEM);
-	memcpy(slots->slot, cur->slot, min(nr, slots->nr) * sizeof(cur->slot[0]));
+	slots->nr = cur->nr;
+	memcpy(slots->slot, cur->slot, cur->nr * sizeof(*at));
 	if (old) {
-		at = slots_find(cur, old->base_gfn);
-		nr--;
-		memcpy(&slots->slot[at], &cur->slot[at + 1], (nr - at) * sizeof(cur->slot[0]));
+		at = &slots->slot[slots_find(slots, old->base_gfn)];
+		slots->nr--;
+		memmove(at, at + 1, (&slots->slot[slots->nr] - at) * sizeof(*at));
 	}
 	if (!new)
 		return slots;
-	slots->nr = nr;
-	at = slots_find(slots, new->base_gfn);
-	if (at < nr && slots->slot[at]->base_gfn < new->base_gfn + new->npages) {
+	at = &slots->slot[slots_find(slots, new->base_gfn)];
+	if (at < &slots->slot[slots->nr] && (*at)->base_gfn < new->base_gfn + new->npages) {
 		kvfree(slots);
 		return ERR_PTR(-EEXIST);
 	}
-	memmove(&slots->slot[at + 1], &slots->slot[at], (nr - at) * sizeof(cur->slot[0]));
-	slots->slot[at] = new;
-	slots->nr = nr + 1;
+	memmove(at + 1, at, (&slots->slot[slots->nr] - at) * sizeof(*at));
+	*at = new;
+	slots->nr++;
 	return slots;
 }
 
@@ -229,15 +217,11 @@ static int set_region(struct memory *mem, const struct kvm_userspace_memory_regi
 	}
 
 	slots_publish(mem, cur, slots, old);
-	if (old && new && old->dirty == new->dirty)
-		old->dirty = NULL;	/* moved on; SRCU readers of @old are through */
-	slot_free(old);
+	slot_free(old, new);	/* SRCU readers are through */
 	return 0;
 
 fail:
-	if (new && old && new->dirty == old->dirty)
-		new->dirty = NULL;
-	slot_free(new);
+	slot_free(new, old);
 	return rc;
 }
 
@@ -261,13 +245,7 @@ int mem_set_region(struct memory *mem, const struct kvm_userspace_memory_region 
 	return rc;
 }
 
-/**
- * memory_init() - prepares guest memory without slots, owned by the current process
- * @mem: zeroed
- * @ops: callbacks; flush() may come from now on
- *
- * Return: 0, -ENOMEM or -EINTR.
- */
+/** memory_init() - zeroed memory gets its owner, the current process. 0, -ENOMEM or -EINTR. */
 int memory_init(struct memory *mem, const struct memory_ops *ops)
 {
 	struct memslots *slots;
@@ -289,11 +267,9 @@ int memory_init(struct memory *mem, const struct memory_ops *ops)
 		goto free_srcu;
 	mem->notifier.ops = &mem_notifier_ops;
 	rc = mmu_notifier_register(&mem->notifier, mem->mm);	/* keeps the mm_struct */
-	if (rc)
-		goto free_npt;
-	return 0;
+	if (!rc)
+		return 0;
 
-free_npt:
 	npt_destroy(mem);
 free_srcu:
 	cleanup_srcu_struct(&mem->srcu);
@@ -312,7 +288,7 @@ void memory_destroy(struct memory *mem)
 	npt_destroy(mem);
 	slots = rcu_dereference_protected(mem->slots, true);
 	for (i = 0; i < slots->nr; i++)
-		slot_free(slots->slot[i]);
+		slot_free(slots->slot[i], NULL);
 	kvfree(slots);
 	xa_destroy(&mem->slot_ids);
 	RCU_INIT_POINTER(mem->slots, NULL);
