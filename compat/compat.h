@@ -112,6 +112,9 @@ void rcu_unexpedite_gp(void);
 #define compat_set_hypercall_long(run, on)	((run)->hypercall.flags = (on))
 #endif
 
+/* resume.c: what the thread's TIF flags ask for. May sleep. 0, or -EINTR: a signal is pending. */
+int compat_resume_work(void);
+
 #endif /* !__ASSEMBLY__ */
 #endif /* __KERNEL__ */
 #endif /* SVM_COMPAT_H */

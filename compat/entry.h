@@ -28,63 +28,30 @@
 #define COMPAT_TIF_NEED_RESCHED_LAZY	0
 #endif
 
+#define COMPAT_IRQS_OFF(prefix, call)		\
+	do {					\
+		unsigned long flags;		\
+						\
+		prefix##_irq_save(flags);	\
+		call;				\
+		prefix##_irq_restore(flags);	\
+	} while (0)
+
 /* The stay counts as guest time. */
-static __always_inline void compat_guest_enter(void)
-{
-	unsigned long flags;
+#define compat_guest_enter()	COMPAT_IRQS_OFF(local, vtime_account_guest_enter())
+#define compat_guest_exit()	COMPAT_IRQS_OFF(local, vtime_account_guest_exit())
 
-	local_irq_save(flags);
-	vtime_account_guest_enter();
-	local_irq_restore(flags);
-}
-
-/*
- * As for userspace, the host's tick that interrupts the guest is a quiescent state of RCU (6.1's
- * note takes the CPU).
- */
-static __always_inline void compat_rcu_quiescent(void)
-{
-	unsigned long flags;
-
-	local_irq_save(flags);
+/* As for userspace, the tick that interrupts the guest is a quiescent state of RCU. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
-	rcu_virt_note_context_switch();
+#define compat_rcu_quiescent()	COMPAT_IRQS_OFF(local, rcu_virt_note_context_switch())
 #else
-	rcu_virt_note_context_switch(smp_processor_id());
+#define compat_rcu_quiescent()	\
+	COMPAT_IRQS_OFF(local, rcu_virt_note_context_switch(smp_processor_id()))
 #endif
-	local_irq_restore(flags);
-}
 
-static __always_inline void compat_guest_exit(void)
-{
-	unsigned long flags;
-
-	local_irq_save(flags);
-	vtime_account_guest_exit();
-	local_irq_restore(flags);
-}
-
-/*
- * nohz_full: RCU does not watch this CPU between the two. Interrupts are held off by GIF, so IF may
- * be on.
- */
-static __always_inline void compat_context_enter(void)
-{
-	unsigned long flags;
-
-	raw_local_irq_save(flags);
-	context_tracking_guest_enter();
-	raw_local_irq_restore(flags);
-}
-
-static __always_inline void compat_context_exit(void)
-{
-	unsigned long flags;
-
-	raw_local_irq_save(flags);
-	context_tracking_guest_exit();
-	raw_local_irq_restore(flags);
-}
+/* nohz_full: RCU does not watch this CPU between the two. GIF is 0, so IF may be on. */
+#define compat_context_enter()	COMPAT_IRQS_OFF(raw_local, context_tracking_guest_enter())
+#define compat_context_exit()	COMPAT_IRQS_OFF(raw_local, context_tracking_guest_exit())
 
 static __always_inline bool compat_ldt(void)
 {

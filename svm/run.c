@@ -10,7 +10,6 @@
 #include <asm/debugreg.h>
 
 #include "compat/entry.h"
-#include "compat/resume.h"
 #include "svm/io.h"
 
 #define POLL_FIRST_NS	10000u
