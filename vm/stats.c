@@ -91,10 +91,7 @@ struct stat_desc {
 
 static_assert(offsetof(struct stat_desc, name) == offsetof(struct kvm_stats_desc, name));
 
-/*
- * All of a file. The number of statistics differs: @data begins right behind the last descriptor
- * that is used.
- */
+/* All of a file. */
 struct stats_image {
 	struct kvm_stats_header header;
 	char id[NAME_SIZE];
@@ -102,7 +99,7 @@ struct stats_image {
 	u64 data[MAX_STATS];
 };
 
-static void add_stat(struct stats_image *image, u64 *data, const char *name, u32 flags, u64 value)
+static void add_stat(struct stats_image *image, const char *name, u32 flags, u64 value)
 {
 	u32 n = image->header.num_desc++;
 	struct stat_desc *d = &image->desc[n];
@@ -111,7 +108,7 @@ static void add_stat(struct stats_image *image, u64 *data, const char *name, u32
 	d->size = 1;
 	d->offset = n * sizeof(u64);
 	strscpy(d->name, name, NAME_SIZE);
-	data[n] = value;
+	image->data[n] = value;
 }
 
 static ssize_t stats_read(struct file *file, char __user *user, size_t count, loff_t *pos)
@@ -119,34 +116,28 @@ static ssize_t stats_read(struct file *file, char __user *user, size_t count, lo
 	struct stats_file *f = file->private_data;
 	struct machine *m = to_machine(f->vm);
 	struct stats_image *image = kzalloc(sizeof(*image), GFP_KERNEL_ACCOUNT);
-	u64 data[MAX_STATS];
-	size_t size;
 	ssize_t r;
-	u32 n;
 
 	if (!image)
 		return -ENOMEM;
-	if (f->v) {
-		snprintf(image->id, NAME_SIZE, "kvm-%d/vcpu-%u", m->pid, f->v->id);
-		add_stat(image, data, "exits", COUNTER, READ_ONCE(f->v->stat_exits));
-		add_stat(image, data, "user_exits", COUNTER, READ_ONCE(f->v->stat_user_exits));
-		add_stat(image, data, "halt_sleeps", COUNTER, READ_ONCE(f->v->stat_sleeps));
-	} else {
-		snprintf(image->id, NAME_SIZE, "kvm-%d", m->pid);
-		add_stat(image, data, "exits", COUNTER, vm_exits(f->vm));
-		add_stat(image, data, "vcpus", INSTANT, READ_ONCE(f->vm->nr_vcpus));
-		add_stat(image, data, "memslots", INSTANT, mem_nr_slots(&f->vm->mem));
-		add_stat(image, data, "irqfds", INSTANT, READ_ONCE(m->nr_irqfds));
-		add_stat(image, data, "ioeventfds", INSTANT, READ_ONCE(m->nr_io_events));
-	}
-	n = image->header.num_desc;
-	size = offsetof(struct stats_image, desc[n]);
 	image->header.name_size = NAME_SIZE;
 	image->header.id_offset = offsetof(struct stats_image, id);
 	image->header.desc_offset = offsetof(struct stats_image, desc);
-	image->header.data_offset = size;
-	memcpy((char *)image + size, data, n * sizeof(u64));
-	r = simple_read_from_buffer(user, count, pos, image, size + n * sizeof(u64));
+	image->header.data_offset = offsetof(struct stats_image, data);
+	if (f->v) {
+		snprintf(image->id, NAME_SIZE, "kvm-%d/vcpu-%u", m->pid, f->v->id);
+		add_stat(image, "exits", COUNTER, READ_ONCE(f->v->stat_exits));
+		add_stat(image, "user_exits", COUNTER, READ_ONCE(f->v->stat_user_exits));
+		add_stat(image, "halt_sleeps", COUNTER, READ_ONCE(f->v->stat_sleeps));
+	} else {
+		snprintf(image->id, NAME_SIZE, "kvm-%d", m->pid);
+		add_stat(image, "exits", COUNTER, vm_exits(f->vm));
+		add_stat(image, "vcpus", INSTANT, READ_ONCE(f->vm->nr_vcpus));
+		add_stat(image, "memslots", INSTANT, mem_nr_slots(&f->vm->mem));
+		add_stat(image, "irqfds", INSTANT, READ_ONCE(m->nr_irqfds));
+		add_stat(image, "ioeventfds", INSTANT, READ_ONCE(m->nr_io_events));
+	}
+	r = simple_read_from_buffer(user, count, pos, image, sizeof(*image));
 	kfree(image);
 	return r;
 }
@@ -167,37 +158,28 @@ static const struct file_operations stats_fops = {
 	.llseek = default_llseek,
 };
 
-/**
- * stats_create_fd() - KVM_GET_STATS_FD. Sleeps.
- * @vm: the VM
- * @v: one of its vCPUs, or NULL for the VM itself
- *
- * Return: the new fd, -ENOMEM, -EMFILE, -ENFILE.
- */
+/** stats_create_fd() - KVM_GET_STATS_FD, of @v or, where that is NULL, of the VM. Sleeps. */
 int stats_create_fd(struct vm *vm, struct vcpu *v)
 {
-	struct stats_file *f;
+	struct stats_file *f = kmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
 	struct file *file;
 	int fd;
 
-	f = kmalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
 	if (!f)
 		return -ENOMEM;
 	*f = (struct stats_file) { .vm = vm, .v = v };
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0) {
-		kfree(f);
-		return fd;
-	}
 	file = anon_inode_getfile(v ? "svm-vcpu-stats" : "svm-vm-stats", &stats_fops, f, O_RDONLY);
 	if (IS_ERR(file)) {
-		put_unused_fd(fd);
 		kfree(f);
 		return PTR_ERR(file);
 	}
-	vm_get(vm);
+	kref_get(&vm->ref);
 	file->f_mode |= FMODE_LSEEK | FMODE_PREAD;
-	fd_install(fd, file);
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd >= 0)
+		fd_install(fd, file);
+	else
+		fput(file);
 	return fd;
 }
 

@@ -41,23 +41,16 @@ static struct vcpu *vcpu_alloc(struct vm *vm, u32 id)
 static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 {
 	struct vcpu *v = vmf->vma->vm_file->private_data;
-	struct page *page;
+	void *pages[VCPU_MMAP_PAGES] = {
+		[0] = v->run,
+		[KVM_PIO_PAGE_OFFSET] = v->pio_data,
+		[KVM_COALESCED_MMIO_PAGE_OFFSET] = to_machine(v->vm)->ring,
+	};
 
-	switch (vmf->pgoff) {
-	case 0:
-		page = virt_to_page(v->run);
-		break;
-	case 1:
-		page = virt_to_page(v->pio_data);
-		break;
-	case KVM_COALESCED_MMIO_PAGE_OFFSET:
-		page = to_machine(v->vm)->ring_page;
-		break;
-	default:
+	if (vmf->pgoff >= VCPU_MMAP_PAGES)
 		return VM_FAULT_SIGBUS;
-	}
-	get_page(page);
-	vmf->page = page;
+	vmf->page = virt_to_page(pages[array_index_nospec(vmf->pgoff, VCPU_MMAP_PAGES)]);
+	get_page(vmf->page);
 	return 0;
 }
 
@@ -143,7 +136,7 @@ int vcpu_create_fd(struct vm *vm, unsigned long id)
 	}
 	vm->vcpus[vm->nr_vcpus] = v;
 	smp_store_release(&vm->nr_vcpus, vm->nr_vcpus + 1);	/* pairs with vm_for_each_vcpu() */
-	vm_get(vm);
+	kref_get(&vm->ref);
 	file->private_data = v;
 	fd_install(fd, file);
 	return fd;

@@ -13,7 +13,7 @@
 
 static void machine_free(struct machine *m)
 {
-	coalesced_release(m);
+	free_page((unsigned long)m->ring);
 	mutex_destroy(&m->vm.lock);
 	kvfree(m);
 }
@@ -25,18 +25,14 @@ static void vm_destroy(struct kref *ref)
 	unsigned int i;
 
 	stats_del_vm(m);
-	eventfd_release(m);	/* nobody injects any more */
+	irqfds_release(m);	/* nobody injects any more */
+	ioevents_release(m);
 	memory_destroy(&vm->mem);	/* no notifier looks for vCPUs to flush */
 	for (i = 0; i < vm->nr_vcpus; i++)
 		vcpu_free(vm->vcpus[i]);
 	svm_vm_destroy(vm);
 	machine_free(m);
 	svm_hardware_put();
-}
-
-void vm_get(struct vm *vm)
-{
-	kref_get(&vm->ref);
 }
 
 /* The last reference destroys the VM. Sleeps. */
@@ -66,11 +62,13 @@ static struct vm *vm_create(void)
 	m->pid = task_pid_nr(current);
 	mutex_init(&m->vm.lock);
 	kref_init(&m->vm.ref);
-	eventfd_init(m);
-	r = coalesced_init(m);
-	if (r)
-		goto err_free;
-	r = svm_hardware_get();
+	INIT_LIST_HEAD(&m->io_events[0]);
+	INIT_LIST_HEAD(&m->io_events[1]);
+	INIT_LIST_HEAD(&m->irqfds);
+	INIT_LIST_HEAD(&m->resamplers);
+	spin_lock_init(&m->ring_lock);
+	m->ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	r = m->ring ? svm_hardware_get() : -ENOMEM;
 	if (r)
 		goto err_free;
 	r = svm_vm_init(&m->vm);

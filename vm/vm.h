@@ -22,18 +22,16 @@ struct machine {
 	pid_t pid;			/* of the creator, for the names of statistics */
 	unsigned int max_vcpu_id;	/* KVM_CAP_MAX_VCPU_ID; 0: not limited further */
 
-	/* eventfd.c. Changed with vm.lock held; the first two are read under mem.srcu */
-	struct list_head port_events;	/* struct io_event */
-	struct list_head mmio_events;
+	/* ioevent.c. The lists are changed with vm.lock held and read under mem.srcu */
+	struct list_head io_events[2];	/* of memory, of ports */
+	unsigned int nr_io_events, nr_zones;
+	spinlock_t ring_lock;
+	struct kvm_coalesced_mmio_ring *ring;	/* page 2 of each vCPU's mmap */
+
+	/* irqfd.c. Changed with vm.lock held */
 	struct list_head irqfds;
 	struct list_head resamplers;	/* read under RCU */
-	unsigned int nr_io_events, nr_irqfds;
-
-	/* coalesced.c */
-	struct list_head zones;		/* changed with vm.lock held, read under mem.srcu */
-	unsigned int nr_zones;
-	spinlock_t ring_lock;
-	struct page *ring_page;		/* page 2 of each vCPU's mmap */
+	unsigned int nr_irqfds;
 };
 
 static inline struct machine *to_machine(struct vm *vm)
@@ -43,7 +41,6 @@ static inline struct machine *to_machine(struct vm *vm)
 
 /* vm.c */
 int vm_create_fd(void);
-void vm_get(struct vm *vm);
 void vm_put(struct vm *vm);
 void vm_quiesce(struct vm *vm);
 
@@ -88,16 +85,12 @@ void stats_add_vm(struct machine *m);
 void stats_del_vm(struct machine *m);
 int stats_create_fd(struct vm *vm, struct vcpu *v);
 
-/* eventfd.c, coalesced.c. The caller holds vm->lock. */
-int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args);
+/* ioevent.c, irqfd.c. The caller holds vm->lock, or is the last to know the VM. */
 int ioeventfd_ioctl(struct vm *vm, const struct kvm_ioeventfd *args);
-void eventfd_init(struct machine *m);
-void eventfd_release(struct machine *m);
-void eventfd_claim_writes(struct vm *vm);
-int coalesced_init(struct machine *m);
-void coalesced_release(struct machine *m);
 int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone);
 int coalesced_unregister(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone);
-bool coalesced_write(struct machine *m, bool port, u64 addr, unsigned int len, const void *data);
+void ioevents_release(struct machine *m);
+int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args);
+void irqfds_release(struct machine *m);
 
 #endif

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Eventfds that guests signal by writing (ioeventfd), and eventfds that inject interrupts into
- * guests (irqfd).
- */
+/* irqfd: eventfds that inject interrupts into guests. */
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/nospec.h>
@@ -12,157 +9,6 @@
 #include <linux/wait.h>
 
 #include "vm/vm.h"
-
-/* --- ioeventfd --- */
-
-struct io_event {
-	struct list_head list;
-	struct eventfd_ctx *ctx;
-	u64 addr;
-	u64 match;
-	u32 len;		/* 0: writes of any length */
-	bool match_data;
-};
-
-#define IOEVENTFD_FLAGS (KVM_IOEVENTFD_FLAG_DATAMATCH | KVM_IOEVENTFD_FLAG_PIO | \
-			 KVM_IOEVENTFD_FLAG_DEASSIGN)
-
-static bool event_matches(const struct io_event *e, u64 addr, unsigned int len, const void *data)
-{
-	u64 val = 0;
-
-	if (e->addr != addr || (e->len && e->len != len))
-		return false;
-	if (!e->match_data)
-		return true;
-	memcpy(&val, data, len);
-	return val == e->match;
-}
-
-/* vm->ioevent_write: a write that no in-kernel device has taken. As coalesced_write(). */
-static bool claim_write(struct vm *vm, bool port, u64 addr, unsigned int len, const void *data)
-{
-	struct machine *m = to_machine(vm);
-	struct io_event *e;
-
-	if (len > sizeof(u64))
-		return false;
-	list_for_each_entry_srcu(e, port ? &m->port_events : &m->mmio_events, list,
-				 srcu_read_lock_held(&vm->mem.srcu)) {
-		if (event_matches(e, addr, len, data)) {
-			compat_eventfd_signal(e->ctx);
-			return true;
-		}
-	}
-	return coalesced_write(m, port, addr, len, data);
-}
-
-/* From now on vm/ wants to see the guest's writes. Never undone. */
-void eventfd_claim_writes(struct vm *vm)
-{
-	WRITE_ONCE(vm->ioevent_write, claim_write);
-}
-
-static int ioeventfd_check(const struct kvm_ioeventfd *args)
-{
-	u64 end = args->addr + args->len;
-
-	if (args->flags & ~(u32)IOEVENTFD_FLAGS)
-		return -EINVAL;
-	if (args->len > 8 || (args->len && !is_power_of_2(args->len)))
-		return -EINVAL;
-	if (!args->len && (args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH))
-		return -EINVAL;
-	if (end < args->addr)
-		return -EINVAL;
-	if (args->flags & KVM_IOEVENTFD_FLAG_PIO && (args->addr >= 0x10000 || end > 0x10000))
-		return -EINVAL;
-	return 0;
-}
-
-/* Would both answer the same write? */
-static bool events_collide(const struct io_event *a, const struct io_event *b)
-{
-	return a->addr == b->addr && (!a->len || !b->len || a->len == b->len) &&
-	       (!a->match_data || !b->match_data || a->match == b->match);
-}
-
-static int ioeventfd_assign(struct machine *m, struct list_head *events,
-			    const struct io_event *template)
-{
-	struct io_event *e;
-
-	if (m->nr_io_events >= VM_MAX_EVENTS)
-		return -ENOSPC;
-	list_for_each_entry(e, events, list) {
-		if (events_collide(e, template))
-			return -EEXIST;
-	}
-	e = kmemdup(template, sizeof(*e), GFP_KERNEL_ACCOUNT);
-	if (!e)
-		return -ENOMEM;
-	list_add_tail_rcu(&e->list, events);
-	m->nr_io_events++;
-	eventfd_claim_writes(&m->vm);
-	return 0;
-}
-
-static int ioeventfd_deassign(struct machine *m, struct list_head *events,
-			      const struct io_event *template)
-{
-	struct io_event *e;
-
-	list_for_each_entry(e, events, list) {
-		if (e->ctx != template->ctx || e->addr != template->addr ||
-		    e->len != template->len || e->match_data != template->match_data ||
-		    (e->match_data && e->match != template->match))
-			continue;
-		list_del_rcu(&e->list);
-		m->nr_io_events--;
-		vm_quiesce(&m->vm);
-		eventfd_ctx_put(e->ctx);
-		kfree(e);
-		return 0;
-	}
-	return -ENOENT;
-}
-
-/**
- * ioeventfd_ioctl() - KVM_IOEVENTFD. The caller holds vm->lock. Sleeps.
- * @vm: the VM
- * @args: copied from userspace, unchecked
- *
- * Return: 0, -EINVAL (flags, length, address), -EBADF, -EEXIST (another event answers the same
- * write), -ENOENT (to be removed, but not there), -ENOSPC, -ENOMEM.
- */
-int ioeventfd_ioctl(struct vm *vm, const struct kvm_ioeventfd *args)
-{
-	struct machine *m = to_machine(vm);
-	struct list_head *events;
-	struct io_event e = {
-		.addr = args->addr,
-		.len = args->len,
-		.match = args->datamatch,
-		.match_data = args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH,
-	};
-	int r = ioeventfd_check(args);
-
-	if (r)
-		return r;
-	e.ctx = eventfd_ctx_fdget(args->fd);
-	if (IS_ERR(e.ctx))
-		return PTR_ERR(e.ctx);
-	events = args->flags & KVM_IOEVENTFD_FLAG_PIO ? &m->port_events : &m->mmio_events;
-	if (args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN)
-		r = ioeventfd_deassign(m, events, &e);
-	else
-		r = ioeventfd_assign(m, events, &e);
-	if (r || args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN)
-		eventfd_ctx_put(e.ctx);
-	return r;
-}
-
-/* --- irqfd --- */
 
 struct irqfd {
 	struct list_head list;
@@ -347,33 +193,11 @@ out:
 	return r;
 }
 
-/* --- life --- */
-
-void eventfd_init(struct machine *m)
-{
-	INIT_LIST_HEAD(&m->port_events);
-	INIT_LIST_HEAD(&m->mmio_events);
-	INIT_LIST_HEAD(&m->irqfds);
-	INIT_LIST_HEAD(&m->resamplers);
-}
-
-static void io_events_free(struct list_head *events)
-{
-	struct io_event *e, *next;
-
-	list_for_each_entry_safe(e, next, events, list) {
-		eventfd_ctx_put(e->ctx);
-		kfree(e);
-	}
-}
-
-/* The VM goes; no vCPU runs, but eventfds may still be signalled. Sleeps. */
-void eventfd_release(struct machine *m)
+/** irqfds_release() - the VM goes; no vCPU runs, but eventfds may still be signalled. Sleeps. */
+void irqfds_release(struct machine *m)
 {
 	struct irqfd *f, *next;
 
 	list_for_each_entry_safe(f, next, &m->irqfds, list)
 		irqfd_free(m, f);
-	io_events_free(&m->port_events);
-	io_events_free(&m->mmio_events);
 }
