@@ -26,6 +26,7 @@ enum arg {
 	ARG_ZERO,	/* must be 0 */
 	ARG_VALUE,	/* the number itself */
 	ARG_RAW,	/* pointer to something of variable size: the handler copies */
+	/* from here on with a buffer */
 	ARG_IN,		/* pointer to _IOC_SIZE bytes, copied in, */
 	ARG_OUT,	/* out, */
 	ARG_INOUT,	/* or both ways */
@@ -181,6 +182,7 @@ static const struct ioctl device_ioctls[] = {
 /* --- VM --- */
 
 HANDLER(create_vcpu, vcpu_create_fd(c->vm, c->arg))
+HANDLER(get_stats_fd, stats_create_fd(c->vm, c->vcpu))
 
 /*
  * Of either form. The first fields of the newer one are those of the older; its one new flag
@@ -335,7 +337,6 @@ HANDLER(set_irqfd, irqfd_ioctl(c->vm, c->buf))
 HANDLER(set_ioeventfd, ioeventfd_ioctl(c->vm, c->buf))
 HANDLER(register_coalesced, coalesced_register(c->vm, c->buf))
 HANDLER(unregister_coalesced, coalesced_unregister(c->vm, c->buf))
-HANDLER(vm_stats, stats_create_fd(c->vm, NULL))
 HANDLER(set_msr_filter, svm_set_msr_filter(c->vm, c->buf))
 
 static long vm_enable_cap(struct call *c)
@@ -397,30 +398,10 @@ static const struct ioctl vm_ioctls[] = {
 	{ KVM_UNREGISTER_COALESCED_MMIO, ARG_IN, LOCK_VM, unregister_coalesced },
 	{ KVM_ENABLE_CAP, ARG_IN, LOCK_VM, vm_enable_cap },
 	{ KVM_X86_SET_MSR_FILTER, ARG_IN, LOCK_VM, set_msr_filter },
-	{ KVM_GET_STATS_FD, ARG_NONE, LOCK_NONE, vm_stats },
+	{ KVM_GET_STATS_FD, ARG_NONE, LOCK_NONE, get_stats_fd },
 };
 
 /* --- vCPU --- */
-
-/*
- * With a signal mask of its own, KVM_RUN sees (and ends for) signals that the thread blocks.
- * real_blocked keeps those that are ignored by default from being dropped while they are unblocked
- * here.
- */
-static long run(struct vcpu *v)
-{
-	sigset_t saved;
-	long r;
-
-	if (likely(!v->sigset_active))
-		return svm_vcpu_run(v);
-	sigprocmask(SIG_SETMASK, &v->sigset, &saved);
-	current->real_blocked = saved;
-	r = svm_vcpu_run(v);
-	sigprocmask(SIG_SETMASK, &saved, NULL);
-	sigemptyset(&current->real_blocked);
-	return r;
-}
 
 static long set_signal_mask(struct call *c)
 {
@@ -518,7 +499,6 @@ HANDLER(kvmclock_ctrl, guest_kvmclock_ctrl(c->vcpu))
 HANDLER(setup_mce, guest_setup_mce(c->vcpu, *(u64 *)c->buf))
 HANDLER(set_mce, svm_set_mce(c->vcpu, c->buf))
 HANDLER(set_guest_debug, svm_set_guest_debug(c->vcpu, c->buf))
-HANDLER(vcpu_stats, stats_create_fd(c->vm, c->vcpu))
 
 /* The page for the TPR of old Windows: checked, and not needed with SVM. */
 static long set_vapic_addr(struct call *c)
@@ -655,7 +635,7 @@ static const struct ioctl vcpu_ioctls[] = {
 	{ KVM_SET_DEVICE_ATTR, ARG_IN, LOCK_VCPU, set_attr },
 	{ KVM_GET_NESTED_STATE, ARG_RAW, LOCK_VCPU, get_nested_state },
 	{ KVM_SET_NESTED_STATE, ARG_IN, LOCK_VCPU, set_nested_state },
-	{ KVM_GET_STATS_FD, ARG_NONE, LOCK_NONE, vcpu_stats },
+	{ KVM_GET_STATS_FD, ARG_NONE, LOCK_NONE, get_stats_fd },
 	{ KVM_ENABLE_CAP, ARG_IN, LOCK_VCPU, vcpu_enable_cap },
 	{ KVM_PRE_FAULT_MEMORY, ARG_INOUT, LOCK_VCPU, pre_fault_memory },
 };
@@ -664,19 +644,11 @@ static const struct ioctl vcpu_ioctls[] = {
 
 static long call_locked(const struct ioctl *d, struct call *c)
 {
-	struct mutex *lock;
+	struct mutex *lock = d->lock == LOCK_VM ? &c->vm->lock : &c->vcpu->mutex;
 	long r;
 
-	switch (d->lock) {
-	case LOCK_VM:
-		lock = &c->vm->lock;
-		break;
-	case LOCK_VCPU:
-		lock = &c->vcpu->mutex;
-		break;
-	default:
+	if (d->lock == LOCK_NONE)
 		return d->fn(c);
-	}
 	if (mutex_lock_killable(lock))
 		return -EINTR;
 	if (c->vcpu)
@@ -719,22 +691,13 @@ static long call(const struct ioctl *table, unsigned int n, unsigned int cmd, st
 {
 	const struct ioctl *d;
 
+	c->user = (void __user *)c->arg;
 	for (d = table; d < table + n; d++) {
 		if (d->cmd != cmd)
 			continue;
-		switch (d->arg) {
-		case ARG_ZERO:
-			if (c->arg)
-				return -EINVAL;
-			break;
-		case ARG_IN:
-		case ARG_OUT:
-		case ARG_INOUT:
-			return call_with_buffer(d, c);
-		default:
-			break;
-		}
-		return call_locked(d, c);
+		if (d->arg == ARG_ZERO && c->arg)
+			return -EINVAL;
+		return d->arg >= ARG_IN ? call_with_buffer(d, c) : call_locked(d, c);
 	}
 	return unknown;
 }
@@ -742,7 +705,7 @@ static long call(const struct ioctl *table, unsigned int n, unsigned int cmd, st
 /** device_ioctl() - on /dev/svm. */
 long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	struct call c = { .arg = arg, .user = (void __user *)arg };
+	struct call c = { .arg = arg };
 
 	return call(device_ioctls, ARRAY_SIZE(device_ioctls), cmd, &c, -EINVAL);
 }
@@ -757,38 +720,57 @@ static bool vm_usable(const struct vm *vm)
 long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vm *vm = file->private_data;
-	struct call c = { .vm = vm, .arg = arg, .user = (void __user *)arg };
+	struct call c = { .vm = vm, .arg = arg };
 
 	if (!vm_usable(vm))
 		return -EIO;
 	return call(vm_ioctls, ARRAY_SIZE(vm_ioctls), cmd, &c, -ENOTTY);
 }
 
+/*
+ * With a signal mask of its own, KVM_RUN sees (and ends for) signals that the thread blocks.
+ * real_blocked keeps those that are ignored by default from being dropped while they are unblocked
+ * here.
+ */
+static long run_with_mask(struct vcpu *v)
+{
+	sigset_t saved;
+	long r;
+
+	sigprocmask(SIG_SETMASK, &v->sigset, &saved);
+	current->real_blocked = saved;
+	r = svm_vcpu_run(v);
+	sigprocmask(SIG_SETMASK, &saved, NULL);
+	sigemptyset(&current->real_blocked);
+	return r;
+}
+
+static long run(struct vcpu *v)
+{
+	long r = 0;
+
+	if (mutex_lock_killable(&v->mutex))
+		return -EINTR;
+	if (unlikely(READ_ONCE(v->run->kvm_valid_regs) | READ_ONCE(v->run->kvm_dirty_regs)))
+		r = sync_regs_in(v);
+	if (!r)
+		r = likely(!v->sigset_active) ? svm_vcpu_run(v) : run_with_mask(v);
+	if (unlikely(READ_ONCE(v->run->kvm_valid_regs)))
+		sync_regs_out(v);
+	v->stat_user_exits++;
+	mutex_unlock(&v->mutex);
+	return r;
+}
+
 /** vcpu_ioctl() - on a vCPU's fd. -EIO as for the VM. KVM_RUN must be fast: it is in no table. */
 long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct vcpu *v = file->private_data;
-	struct call c = { .vm = v->vm, .vcpu = v, .arg = arg, .user = (void __user *)arg };
+	struct call c = { .vm = v->vm, .vcpu = v, .arg = arg };
 
 	if (!vm_usable(v->vm))
 		return -EIO;
-	if (likely(cmd == KVM_RUN)) {
-		long r;
-
-		if (arg)
-			return -EINVAL;
-		if (mutex_lock_killable(&v->mutex))
-			return -EINTR;
-		r = 0;
-		if (unlikely(READ_ONCE(v->run->kvm_valid_regs) | READ_ONCE(v->run->kvm_dirty_regs)))
-			r = sync_regs_in(v);
-		if (!r)
-			r = run(v);
-		if (unlikely(READ_ONCE(v->run->kvm_valid_regs)))
-			sync_regs_out(v);
-		v->stat_user_exits++;
-		mutex_unlock(&v->mutex);
-		return r;
-	}
+	if (likely(cmd == KVM_RUN))
+		return arg ? -EINVAL : run(v);
 	return call(vcpu_ioctls, ARRAY_SIZE(vcpu_ioctls), cmd, &c, -EINVAL);
 }

@@ -48,7 +48,6 @@ int svm_set_regs(struct vcpu *v, const struct kvm_regs *r)
 
 static void get_seg(const struct vmcb_seg *s, struct kvm_segment *k)
 {
-	memset(k, 0, sizeof(*k));
 	k->base = s->base;
 	k->limit = s->limit;
 	k->selector = s->selector;
@@ -83,7 +82,8 @@ static void set_seg(struct vmcb_seg *s, const struct kvm_segment *k)
 /* The part that KVM_GET_SREGS and KVM_GET_SREGS2 share has the same layout up to apic_base. */
 static_assert(offsetof(struct kvm_sregs, apic_base) == offsetof(struct kvm_sregs2, apic_base));
 
-static void get_sregs_common(struct vcpu *v, struct kvm_sregs2 *k)
+/** svm_get_sregs2() - KVM_GET_SREGS2. PDPTEs are read from memory by the hardware: none to give. */
+void svm_get_sregs2(struct vcpu *v, struct kvm_sregs2 *k)
 {
 	const struct vmcb_save *s = &v->vmcb->save;
 
@@ -113,16 +113,9 @@ static void get_sregs_common(struct vcpu *v, struct kvm_sregs2 *k)
 void svm_get_sregs(struct vcpu *v, struct kvm_sregs *k)
 {
 	memset(k, 0, sizeof(*k));
-	get_sregs_common(v, (struct kvm_sregs2 *)k);
+	svm_get_sregs2(v, (struct kvm_sregs2 *)k);
 	if (v->irq_injected)
-		k->interrupt_bitmap[v->irq_vector / 64] |= BIT_ULL(v->irq_vector % 64);
-}
-
-/** svm_get_sregs2() - KVM_GET_SREGS2. PDPTEs are read from memory by the hardware: none to give. */
-void svm_get_sregs2(struct vcpu *v, struct kvm_sregs2 *k)
-{
-	memset(k, 0, sizeof(*k));
-	get_sregs_common(v, k);
+		__set_bit(v->irq_vector, (unsigned long *)k->interrupt_bitmap);
 }
 
 static bool sregs_valid(struct vcpu *v, const struct kvm_sregs2 *k)
@@ -191,31 +184,19 @@ static int set_sregs_common(struct vcpu *v, const struct kvm_sregs2 *k)
 	return 0;
 }
 
-/**
- * svm_set_sregs() - KVM_SET_SREGS.
- * @v: the vCPU
- * @k: the registers
- *
- * Return: 0, or -EINVAL for a state that no processor of this kind can be in; nothing has changed
- * then.
- */
+/** svm_set_sregs() - KVM_SET_SREGS. 0, or -EINVAL for what no processor can be in: as it was. */
 int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
 {
 	struct kvm_sregs2 common = {};
-	unsigned int i;
+	unsigned int vector;
 	int r;
 
 	memcpy(&common, k, offsetof(struct kvm_sregs, interrupt_bitmap));
 	r = set_sregs_common(v, &common);
-	if (r)
-		return r;
-	for (i = 0; i < ARRAY_SIZE(k->interrupt_bitmap); i++) {
-		if (!k->interrupt_bitmap[i])
-			continue;
-		irq_queue(v, i * 64 + __ffs64(k->interrupt_bitmap[i]), false);
-		break;
-	}
-	return 0;
+	vector = find_first_bit((unsigned long *)k->interrupt_bitmap, KVM_NR_INTERRUPTS);
+	if (!r && vector < KVM_NR_INTERRUPTS)
+		irq_queue(v, vector, false);
+	return r;
 }
 
 /** svm_set_sregs2() - KVM_SET_SREGS2. As KVM_SET_SREGS; -EINVAL also for flags. */
@@ -235,7 +216,6 @@ int svm_set_sregs2(struct vcpu *v, const struct kvm_sregs2 *k)
 /** svm_get_debugregs() - KVM_GET_DEBUGREGS. */
 void svm_get_debugregs(struct vcpu *v, struct kvm_debugregs *d)
 {
-	memset(d, 0, sizeof(*d));
 	memcpy(d->db, v->dr, sizeof(d->db));
 	d->dr6 = *guest_dr6(v);
 	d->dr7 = *guest_dr7(v);
@@ -292,13 +272,7 @@ void svm_get_vcpu_events(struct vcpu *v, struct kvm_vcpu_events *e)
 	}
 }
 
-/**
- * svm_set_vcpu_events() - KVM_SET_VCPU_EVENTS.
- * @v: the vCPU
- * @e: the events
- *
- * Return: 0, or -EINVAL: flags unknown or not enabled, SMM state, exception vector over 31 or 2.
- */
+/** svm_set_vcpu_events() - KVM_SET_VCPU_EVENTS. -EINVAL for flags, SMM or exceptions not there. */
 int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 {
 	u32 allowed = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
@@ -413,13 +387,7 @@ int svm_set_mp_state(struct vcpu *v, const struct kvm_mp_state *m)
 	return 0;
 }
 
-/**
- * svm_interrupt() - KVM_INTERRUPT: an interrupt of userspace's PIC.
- * @v: the vCPU
- * @i: the vector
- *
- * Return: 0, -EINVAL, -EEXIST where one is queued, -ENXIO with a PIC in the kernel.
- */
+/** svm_interrupt() - KVM_INTERRUPT: -EEXIST where one is queued, -ENXIO with an in-kernel PIC. */
 int svm_interrupt(struct vcpu *v, const struct kvm_interrupt *i)
 {
 	if (i->irq > 255)
@@ -448,18 +416,17 @@ int svm_nmi(struct vcpu *v)
 /** svm_translate() - KVM_TRANSLATE: the guest's page tables, without side effects. Sleeps. */
 int svm_translate(struct vcpu *v, struct kvm_translation *t)
 {
-	u64 gpa = ~0ull;
+	int idx, r = -EFAULT;
 	u32 error_code;
-	int idx, r;
+	u64 gpa;
 
 	v->can_sleep = true;
-	idx = srcu_read_lock(&v->vm->mem.srcu);
 	/* Outside long mode a linear address has 32 bits. */
-	if (!(v->vmcb->save.efer & EFER_LMA) && t->linear_address >> 32)
-		r = -EFAULT;
-	else
+	if ((v->vmcb->save.efer & EFER_LMA) || !(t->linear_address >> 32)) {
+		idx = srcu_read_lock(&v->vm->mem.srcu);
 		r = guest_walk(v, t->linear_address, WALK_NO_AD, &gpa, &error_code);
-	srcu_read_unlock(&v->vm->mem.srcu, idx);
+		srcu_read_unlock(&v->vm->mem.srcu, idx);
+	}
 	t->physical_address = r ? ~0ull : gpa;
 	t->valid = !r;
 	t->writeable = 1;
