@@ -41,16 +41,24 @@ static bool clear_chunk(struct memory *mem, struct memslot *slot, unsigned long 
 }
 
 /*
- * One pass over @pages pages of the log, from @first on, a multiple of 64. Get: the log to
- * userspace, and what was told so is cleared, unless KVM_CLEAR_DIRTY_LOG is to do that. Clear: what
- * userspace names.
+ * One pass over the log. Get: all of it to userspace, and what was told so is cleared, unless
+ * KVM_CLEAR_DIRTY_LOG is to do that. Clear: what userspace names.
  */
-static int pass_log(struct memory *mem, struct memslot *slot, u64 first, u64 pages, bool clear,
-		    unsigned long __user *user, unsigned long *buf)
+static int dirty_log(struct memory *mem, struct memslot *slot, unsigned long __user *user,
+		     const struct kvm_clear_dirty_log *clear, unsigned long *buf)
 {
+	u64 first = clear ? clear->first_page : 0;
+	u64 pages = clear ? clear->num_pages : slot->npages;
 	unsigned long i, done, n, words = BITS_TO_LONGS(pages), left;
 	bool flush = false;
 	int rc = 0;
+
+	if (first > slot->npages || pages > slot->npages - first ||
+	    (pages % BITS_PER_LONG && pages < slot->npages - first))
+		return -EINVAL;
+	/* Where userspace can't be written, nothing is taken out of the log. */
+	if (!clear && clear_user(user, words * sizeof(long)))
+		return -EFAULT;
 
 	first /= BITS_PER_LONG;
 	for (done = 0; done < words && !rc; done += n) {
@@ -73,21 +81,6 @@ static int pass_log(struct memory *mem, struct memslot *slot, u64 first, u64 pag
 		spin_unlock(&mem->npt_lock);
 	}
 	return rc;
-}
-
-static int dirty_log(struct memory *mem, struct memslot *slot, unsigned long __user *bitmap,
-		     const struct kvm_clear_dirty_log *clear, unsigned long *buf)
-{
-	u64 first = clear ? clear->first_page : 0;
-	u64 pages = clear ? clear->num_pages : slot->npages;
-
-	if (first > slot->npages || pages > slot->npages - first ||
-	    (pages % BITS_PER_LONG && pages < slot->npages - first))
-		return -EINVAL;
-	/* Where userspace can't be written, nothing is taken out of the log. */
-	if (!clear && clear_user(bitmap, BITS_TO_LONGS(pages) * sizeof(long)))
-		return -EFAULT;
-	return pass_log(mem, slot, first, pages, clear, bitmap, buf);
 }
 
 /**

@@ -5,11 +5,6 @@
  * Layering: knows nothing of vCPUs. When a translation goes away it calls memory_ops.flush(),
  * which must not return before no vCPU can use the old translation any more.
  *
- * The nested page table is a cache of the owner's page tables: a leaf is copied from a host entry
- * while npt_lock is held and no invalidation covers the address, it never permits more than that
- * entry does, and the MMU notifier removes it before the host entry loses anything. Nothing is
- * pinned and no page reference is held; see npt.c for why this is enough.
- *
  * Lock order: slots_lock, mmap_lock, the page-table locks of the host (notifier callbacks run under
  * them), npt_lock. npt_lock is never waited for with interrupts off, as its holder may wait for
  * other CPUs in flush().
@@ -42,7 +37,7 @@ struct memslot {
 	unsigned long *dirty;	/* bitmap, one bit a page; NULL without KVM_MEM_LOG_DIRTY_PAGES */
 };
 
-/* An immutable snapshot, sorted by base_gfn; replaced whole under slots_lock, read under SRCU. */
+/* An immutable snapshot, replaced whole under slots_lock, read under SRCU. */
 struct memslots {
 	unsigned int nr;
 	struct memslot *slot[];		/* sorted by base_gfn, no overlaps */

@@ -549,12 +549,12 @@ static enum npt_result npt_fault_early(struct memory *mem, u64 gfn, u64 error)
 }
 
 /**
- * npt_fault_fast() - npt_fault() that never sleeps, whatever the state of interrupts
+ * npt_fault_fast() - npt_fault() that never sleeps, whatever the state of interrupts. Nor does it
+ * wait for npt_lock: its holder may be waiting for this CPU to leave the guest.
  * @mem: guest memory; the caller holds its SRCU read lock
  * @gpa: faulting guest-physical address (EXITINFO2)
  * @error: error code (EXITINFO1)
  *
- * Nor does it wait for npt_lock: its holder may be waiting for this CPU to leave the guest.
  * Return: a verdict, or NPT_RETRY: call npt_fault().
  */
 enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error)
@@ -572,10 +572,7 @@ enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error)
 }
 
 /**
- * npt_fault() - handles a nested page fault
- * @mem: guest memory; the caller holds its SRCU read lock, outside of a stay
- * @gpa: faulting guest-physical address (EXITINFO2)
- * @error: error code (EXITINFO1)
+ * npt_fault() - handles a nested page fault; as npt_fault_fast(), but outside of a stay
  *
  * A fault on the walk of the guest's own page tables counts as a write (APM vol. 2, 15.25.6), so
  * page tables in a read-only slot give NPT_MMIO.
@@ -621,8 +618,6 @@ enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error)
 
 /**
  * mem_prefault() - maps a page as a read of the guest would. Sleeps.
- * @mem: guest memory
- * @gpa: its address
  *
  * Return: 0, -ENOENT outside of all slots, -EINTR (a signal is pending), -EFAULT, -ENOMEM.
  */

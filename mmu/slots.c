@@ -55,15 +55,6 @@ unsigned int mem_nr_slots(struct memory *mem)
 	return nr;
 }
 
-static struct memslots *slots_alloc(unsigned int nr)
-{
-	struct memslots *slots = kvzalloc(struct_size(slots, slot, nr), GFP_KERNEL_ACCOUNT);
-
-	if (slots)
-		slots->nr = nr;
-	return slots;
-}
-
 /* @other: the slot that has taken over the dirty bitmap, if one has. */
 static void slot_free(struct memslot *slot, const struct memslot *other)
 {
@@ -132,9 +123,10 @@ static struct memslot *slot_alloc(const struct kvm_userspace_memory_region *r,
 static struct memslots *slots_replace(const struct memslots *cur, const struct memslot *old,
 				      struct memslot *new)
 {
-	struct memslots *slots = slots_alloc(cur->nr + !!new);
 	struct memslot **at;
+	struct memslots *slots;
 
+	slots = kvzalloc(struct_size(slots, slot, cur->nr + !!new), GFP_KERNEL_ACCOUNT);
 	if (!slots)
 		return ERR_PTR(-ENOMEM);
 	slots->nr = cur->nr;
@@ -179,15 +171,6 @@ static void slots_publish(struct memory *mem, struct memslots *cur, struct memsl
 	kvfree(cur);
 }
 
-/* Does @r only repeat what @old is? -EINVAL for what may not be changed. */
-static int region_compare(const struct memslot *old, const struct kvm_userspace_memory_region *r)
-{
-	if (old->npages != r->memory_size >> PAGE_SHIFT || old->hva != r->userspace_addr ||
-	    ((old->flags ^ r->flags) & KVM_MEM_READONLY))
-		return -EINVAL;
-	return old->flags == r->flags && old->base_gfn == r->guest_phys_addr >> PAGE_SHIFT;
-}
-
 static int set_region(struct memory *mem, const struct kvm_userspace_memory_region *r)
 {
 	struct memslots *cur = mem_slots(mem), *slots;
@@ -196,12 +179,14 @@ static int set_region(struct memory *mem, const struct kvm_userspace_memory_regi
 
 	if (!r->memory_size && !old)
 		return -EINVAL;
+	if (r->memory_size && old) {
+		if (old->npages != r->memory_size >> PAGE_SHIFT || old->hva != r->userspace_addr ||
+		    ((old->flags ^ r->flags) & KVM_MEM_READONLY))
+			return -EINVAL;	/* what may not be changed */
+		if (old->flags == r->flags && old->base_gfn == r->guest_phys_addr >> PAGE_SHIFT)
+			return 0;
+	}
 	if (r->memory_size) {
-		if (old) {
-			rc = region_compare(old, r);
-			if (rc)
-				return rc < 0 ? rc : 0;
-		}
 		new = slot_alloc(r, old, mem->log_flags);
 		if (!new)
 			return -ENOMEM;
@@ -255,7 +240,7 @@ int memory_init(struct memory *mem, const struct memory_ops *ops)
 	mem->mm = current->mm;
 	mutex_init(&mem->slots_lock);
 	xa_init(&mem->slot_ids);
-	slots = slots_alloc(0);
+	slots = kvzalloc(sizeof(*slots), GFP_KERNEL_ACCOUNT);
 	if (!slots)
 		return -ENOMEM;
 	RCU_INIT_POINTER(mem->slots, slots);
