@@ -208,17 +208,12 @@ static long clear_dirty_log(struct call *c)
 	return mem_dirty_log(&c->vm->mem, log->slot, log->dirty_bitmap, log);
 }
 
-/* SVM needs neither this nor the identity map: accepted for the ABI's sake. */
-static long set_tss_addr(struct call *c)
-{
-	return c->arg > BIT_ULL(32) - TSS_SIZE ? -EINVAL : 0;
-}
+/* Checked, and not needed with SVM. */
+HANDLER(set_tss_addr, c->arg > BIT_ULL(32) - TSS_SIZE ? -EINVAL : 0)
 
 static long set_identity_map_addr(struct call *c)
 {
-	u64 addr = *(u64 *)c->buf;
-
-	return c->vm->nr_vcpus || addr > BIT_ULL(32) - PAGE_SIZE ? -EINVAL : 0;
+	return c->vm->nr_vcpus || *(u64 *)c->buf > BIT_ULL(32) - PAGE_SIZE ? -EINVAL : 0;
 }
 
 static long set_boot_cpu_id(struct call *c)
@@ -333,10 +328,10 @@ static long vm_set_tsc_khz(struct call *c)
 }
 
 HANDLER(vm_get_tsc_khz, check_tsc_unstable() ? -EIO : (long)(c->vm->default_tsc_khz ?: tsc_khz))
-HANDLER(set_irqfd, irqfd_ioctl(c->vm, c->buf))
-HANDLER(set_ioeventfd, ioeventfd_ioctl(c->vm, c->buf))
-HANDLER(register_coalesced, coalesced_register(c->vm, c->buf))
-HANDLER(unregister_coalesced, coalesced_unregister(c->vm, c->buf))
+HANDLER(set_irqfd, irqfd_ioctl(to_machine(c->vm), c->buf))
+HANDLER(set_ioeventfd, ioeventfd_ioctl(to_machine(c->vm), c->buf))
+HANDLER(register_coalesced, coalesced_register(to_machine(c->vm), c->buf))
+HANDLER(unregister_coalesced, coalesced_unregister(to_machine(c->vm), c->buf))
 HANDLER(set_msr_filter, svm_set_msr_filter(c->vm, c->buf))
 
 static long vm_enable_cap(struct call *c)

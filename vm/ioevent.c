@@ -143,21 +143,17 @@ static void event_remove(struct machine *m, struct io_event *e, unsigned int *nr
 	event_free(e);
 }
 
-static int ioeventfd_check(const struct kvm_ioeventfd *args)
+static bool ioeventfd_valid(const struct kvm_ioeventfd *args)
 {
 	u64 end = args->addr + args->len;
 
-	if (args->flags & ~(u32)IOEVENTFD_FLAGS)
-		return -EINVAL;
-	if (args->len > 8 || (args->len && !is_power_of_2(args->len)))
-		return -EINVAL;
-	if (!args->len && (args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH))
-		return -EINVAL;
-	if (end < args->addr)
-		return -EINVAL;
+	if (args->flags & ~(u32)IOEVENTFD_FLAGS || end < args->addr)
+		return false;
 	if (args->flags & KVM_IOEVENTFD_FLAG_PIO && (args->addr >= 0x10000 || end > 0x10000))
-		return -EINVAL;
-	return 0;
+		return false;
+	if (!args->len)
+		return !(args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH);
+	return args->len <= 8 && is_power_of_2(args->len);
 }
 
 static int ioeventfd_deassign(struct machine *m, bool port, const struct io_event *old)
@@ -176,27 +172,24 @@ static int ioeventfd_deassign(struct machine *m, bool port, const struct io_even
 
 /**
  * ioeventfd_ioctl() - KVM_IOEVENTFD. The caller holds vm->lock. Sleeps.
- * @vm: the VM
- * @args: copied from userspace, unchecked
  *
  * Return: 0, -EINVAL (flags, length, address), -EBADF, -EEXIST (another event answers the same
  * write), -ENOENT (to be removed, but not there), -ENOSPC, -ENOMEM.
  */
-int ioeventfd_ioctl(struct vm *vm, const struct kvm_ioeventfd *args)
+int ioeventfd_ioctl(struct machine *m, const struct kvm_ioeventfd *args)
 {
 	bool deassign = args->flags & KVM_IOEVENTFD_FLAG_DEASSIGN;
 	bool port = args->flags & KVM_IOEVENTFD_FLAG_PIO;
-	struct machine *m = to_machine(vm);
 	struct io_event e = {
 		.addr = args->addr,
 		.len = args->len,
 		.match = args->datamatch,
 		.match_data = args->flags & KVM_IOEVENTFD_FLAG_DATAMATCH,
 	};
-	int r = ioeventfd_check(args);
+	int r;
 
-	if (r)
-		return r;
+	if (!ioeventfd_valid(args))
+		return -EINVAL;
 	e.ctx = eventfd_ctx_fdget(args->fd);
 	if (IS_ERR(e.ctx))
 		return PTR_ERR(e.ctx);
@@ -213,18 +206,16 @@ static bool zone_valid(const struct kvm_coalesced_mmio_zone *zone)
 }
 
 /** coalesced_register() - KVM_REGISTER_COALESCED_MMIO. 0, -EINVAL, -ENOSPC (too many), -ENOMEM. */
-int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
+int coalesced_register(struct machine *m, const struct kvm_coalesced_mmio_zone *zone)
 {
-	struct machine *m = to_machine(vm);
 	struct io_event e = { .addr = zone->addr, .len = zone->size };
 
 	return zone_valid(zone) ? event_add(m, zone->pio, &e, &m->nr_zones) : -EINVAL;
 }
 
 /** coalesced_unregister() - KVM_UNREGISTER_COALESCED_MMIO: of all zones within @zone. Sleeps. */
-int coalesced_unregister(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone)
+int coalesced_unregister(struct machine *m, const struct kvm_coalesced_mmio_zone *zone)
 {
-	struct machine *m = to_machine(vm);
 	struct io_event *e, *next;
 
 	if (!zone_valid(zone))

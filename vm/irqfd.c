@@ -154,41 +154,33 @@ static int irqfd_assign(struct machine *m, struct file *file, struct eventfd_ctx
 
 /**
  * irqfd_ioctl() - KVM_IRQFD. The caller holds vm->lock. Sleeps.
- * @vm: the VM
- * @args: copied from userspace, unchecked
  *
  * Return: 0, -EINVAL (flags, GSI, no in-kernel irqchip, or for resampling no PIC and IOAPIC there,
  * not an eventfd), -EBADF, -EBUSY (the eventfd is in use by another irqfd of this VM), -ENOSPC,
  * -ENOMEM.
  */
-int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args)
+int irqfd_ioctl(struct machine *m, const struct kvm_irqfd *args)
 {
-	struct machine *m = to_machine(vm);
+	bool deassign = args->flags & KVM_IRQFD_FLAG_DEASSIGN;
+	struct irqchip *chip = &m->vm.irqchip;
 	struct eventfd_ctx *ctx;
 	struct file *file;
-	bool deassign;
 	int r = 0;
 
 	if (args->flags & ~(u32)(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE) ||
-	    args->gsi >= IRQCHIP_MAX_GSI || !irqchip_in_kernel(&vm->irqchip))
+	    args->gsi >= IRQCHIP_MAX_GSI || !irqchip_in_kernel(chip))
 		return -EINVAL;
-	if (args->flags == KVM_IRQFD_FLAG_RESAMPLE && !irqchip_full(&vm->irqchip))
+	if (args->flags == KVM_IRQFD_FLAG_RESAMPLE && !irqchip_full(chip))
 		return -EINVAL;
 	file = eventfd_fget(args->fd);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	ctx = eventfd_ctx_fileget(file);
-	if (IS_ERR(ctx)) {
-		r = PTR_ERR(ctx);
-		goto out;
-	}
-	deassign = args->flags & KVM_IRQFD_FLAG_DEASSIGN;
+	ctx = eventfd_ctx_fileget(file);	/* cannot fail: it is an eventfd */
 	irqfds_free(m, deassign ? ctx : NULL, args->gsi);
 	if (!deassign)
 		r = irqfd_assign(m, file, ctx, args);
 	if (r || deassign)
 		eventfd_ctx_put(ctx);
-out:
 	fput(file);
 	return r;
 }

@@ -51,39 +51,6 @@ void vm_quiesce(struct vm *vm)
 	synchronize_srcu_expedited(&vm->mem.srcu);
 }
 
-static struct vm *vm_create(void)
-{
-	struct machine *m;
-	int r;
-
-	m = kvzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
-	if (!m)
-		return ERR_PTR(-ENOMEM);
-	m->pid = task_pid_nr(current);
-	mutex_init(&m->vm.lock);
-	kref_init(&m->vm.ref);
-	INIT_LIST_HEAD(&m->io_events[0]);
-	INIT_LIST_HEAD(&m->io_events[1]);
-	INIT_LIST_HEAD(&m->irqfds);
-	INIT_LIST_HEAD(&m->resamplers);
-	spin_lock_init(&m->ring_lock);
-	m->ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	r = m->ring ? svm_hardware_get() : -ENOMEM;
-	if (r)
-		goto err_free;
-	r = svm_vm_init(&m->vm);
-	if (r)
-		goto err_hardware;
-	stats_add_vm(m);
-	return &m->vm;
-
-err_hardware:
-	svm_hardware_put();
-err_free:
-	machine_free(m);
-	return ERR_PTR(r);
-}
-
 static int vm_release(struct inode *inode, struct file *file)
 {
 	vm_put(file->private_data);
@@ -105,13 +72,35 @@ static const struct file_operations vm_fops = {
  */
 int vm_create_fd(void)
 {
-	struct vm *vm = vm_create();
-	int fd;
+	struct machine *m = kvzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+	int r;
 
-	if (IS_ERR(vm))
-		return PTR_ERR(vm);
-	fd = anon_inode_getfd("svm-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		vm_put(vm);
-	return fd;
+	if (!m)
+		return -ENOMEM;
+	m->pid = task_pid_nr(current);
+	mutex_init(&m->vm.lock);
+	kref_init(&m->vm.ref);
+	INIT_LIST_HEAD(&m->io_events[0]);
+	INIT_LIST_HEAD(&m->io_events[1]);
+	INIT_LIST_HEAD(&m->irqfds);
+	INIT_LIST_HEAD(&m->resamplers);
+	spin_lock_init(&m->ring_lock);
+	m->ring = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	r = m->ring ? svm_hardware_get() : -ENOMEM;
+	if (r)
+		goto err_free;
+	r = svm_vm_init(&m->vm);
+	if (r)
+		goto err_hardware;
+	stats_add_vm(m);
+	r = anon_inode_getfd("svm-vm", &vm_fops, &m->vm, O_RDWR | O_CLOEXEC);
+	if (r < 0)
+		vm_put(&m->vm);
+	return r;
+
+err_hardware:
+	svm_hardware_put();
+err_free:
+	machine_free(m);
+	return r;
 }

@@ -86,11 +86,11 @@ void stats_del_vm(struct machine *m);
 int stats_create_fd(struct vm *vm, struct vcpu *v);
 
 /* ioevent.c, irqfd.c. The caller holds vm->lock, or is the last to know the VM. */
-int ioeventfd_ioctl(struct vm *vm, const struct kvm_ioeventfd *args);
-int coalesced_register(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone);
-int coalesced_unregister(struct vm *vm, const struct kvm_coalesced_mmio_zone *zone);
+int ioeventfd_ioctl(struct machine *m, const struct kvm_ioeventfd *args);
+int coalesced_register(struct machine *m, const struct kvm_coalesced_mmio_zone *zone);
+int coalesced_unregister(struct machine *m, const struct kvm_coalesced_mmio_zone *zone);
 void ioevents_release(struct machine *m);
-int irqfd_ioctl(struct vm *vm, const struct kvm_irqfd *args);
+int irqfd_ioctl(struct machine *m, const struct kvm_irqfd *args);
 void irqfds_release(struct machine *m);
 
 #endif
