@@ -11,9 +11,7 @@
 #ifdef __KERNEL__
 #ifndef __ASSEMBLY__
 
-#ifdef pr_fmt
 #undef pr_fmt
-#endif
 #define pr_fmt(fmt) "svm: " fmt
 
 #include <linux/version.h>

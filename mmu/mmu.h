@@ -142,10 +142,10 @@ static inline void mem_mark_dirty(const struct memslot *slot, u64 gfn)
 enum npt_result {
 	NPT_OK,			/* mapped (or spurious): re-enter the guest */
 	NPT_MMIO,		/* no slot, or a write to a read-only slot: emulate */
-	NPT_RETRY,		/* raced with an invalidation or a signal is pending: loop */
-	NPT_EFAULT,		/* the slot's host mapping forbids the access (kvm_run -EFAULT) */
-	NPT_ENOMEM,
 	NPT_EXEC_MMIO,		/* instruction fetch from where there is no memory */
+	NPT_RETRY = -EAGAIN,	/* raced with an invalidation or a signal is pending: loop */
+	NPT_EFAULT = -EFAULT,	/* the slot's host mapping forbids the access */
+	NPT_ENOMEM = -ENOMEM,
 };
 
 enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error);

@@ -548,15 +548,7 @@ static enum npt_result npt_fault_early(struct memory *mem, u64 gfn, u64 error)
 	return NPT_RETRY;
 }
 
-/**
- * npt_fault_fast() - npt_fault() that never sleeps, whatever the state of interrupts. Nor does it
- * wait for npt_lock: its holder may be waiting for this CPU to leave the guest.
- * @mem: guest memory; the caller holds its SRCU read lock
- * @gpa: faulting guest-physical address (EXITINFO2)
- * @error: error code (EXITINFO1)
- *
- * Return: a verdict, or NPT_RETRY: call npt_fault().
- */
+/** npt_fault_fast() - npt_fault() that never sleeps, whatever the state of interrupts. */
 enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error)
 {
 	u64 gfn = gpa >> PAGE_SHIFT;
@@ -564,6 +556,7 @@ enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error)
 	unsigned long hva;
 	int rc;
 
+	/* Not waited for: the holder may be waiting for this CPU to leave the guest. */
 	if (early != NPT_RETRY || !spin_trylock(&mem->npt_lock))
 		return early;
 	rc = npt_map(mem, gfn, error & NPF_WRITE, false, NULL, &hva);
@@ -572,7 +565,10 @@ enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error)
 }
 
 /**
- * npt_fault() - handles a nested page fault; as npt_fault_fast(), but outside of a stay
+ * npt_fault() - handles a nested page fault
+ * @mem: guest memory; the caller holds its SRCU read lock, outside of a stay
+ * @gpa: faulting guest-physical address (EXITINFO2)
+ * @error: error code (EXITINFO1)
  *
  * A fault on the walk of the guest's own page tables counts as a write (APM vol. 2, 15.25.6), so
  * page tables in a read-only slot give NPT_MMIO.
@@ -611,16 +607,10 @@ enum npt_result npt_fault(struct memory *mem, u64 gpa, u64 error)
 		if (rc)
 			break;
 	}
-	if (rc == -ENOMEM)
-		return NPT_ENOMEM;
-	return rc == -EFAULT ? NPT_EFAULT : NPT_RETRY;
+	return rc == -EFAULT || rc == -ENOMEM ? rc : NPT_RETRY;
 }
 
-/**
- * mem_prefault() - maps a page as a read of the guest would. Sleeps.
- *
- * Return: 0, -ENOENT outside of all slots, -EINTR (a signal is pending), -EFAULT, -ENOMEM.
- */
+/** mem_prefault() - maps a page as a read would: 0, -ENOENT (no slot), -EINTR, -EFAULT, -ENOMEM. */
 int mem_prefault(struct memory *mem, u64 gpa)
 {
 	enum npt_result r;
@@ -634,9 +624,7 @@ int mem_prefault(struct memory *mem, u64 gpa)
 		srcu_read_unlock(&mem->srcu, idx);
 		cond_resched();
 	} while (r == NPT_RETRY);
-	if (r == NPT_MMIO)
-		return -ENOENT;
-	return r == NPT_OK ? 0 : r == NPT_ENOMEM ? -ENOMEM : -EFAULT;
+	return r == NPT_MMIO ? -ENOENT : r;
 }
 
 /* --- Life --- */

@@ -64,27 +64,25 @@ static void slot_free(struct memslot *slot, const struct memslot *other)
 }
 
 /* What can be said of a region without looking at the others. */
-static int region_check(const struct memory *mem, const struct kvm_userspace_memory_region *r)
+static bool region_valid(const struct memory *mem, const struct kvm_userspace_memory_region *r)
 {
 	/* What the nested table spans and the CPU has (CPUID 8000_0008h). */
 	u64 limit = BIT_ULL(min_t(unsigned int, PAGE_SHIFT + 9 * mem->levels,
 				  boot_cpu_data.x86_phys_bits));
 
 	if (r->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
-		return -EINVAL;
+		return false;
 	/* The upper half is the address space, of which there is one. */
 	if (r->slot >= MEM_NR_SLOTS || r->memory_size >> PAGE_SHIFT > MEM_MAX_PAGES)
-		return -EINVAL;
+		return false;
 	if (!PAGE_ALIGNED(r->guest_phys_addr | r->memory_size | r->userspace_addr))
-		return -EINVAL;
+		return false;
 	if (r->guest_phys_addr > limit || r->memory_size > limit - r->guest_phys_addr)
-		return -EINVAL;
+		return false;
 	/* Stricter than access_ok(), which on newer kernels only looks at the top bit; no tags. */
-	if (r->userspace_addr > TASK_SIZE_MAX ||
-	    r->memory_size > TASK_SIZE_MAX - r->userspace_addr ||
-	    !access_ok((void __user *)(unsigned long)r->userspace_addr, r->memory_size))
-		return -EINVAL;
-	return 0;
+	return r->userspace_addr <= TASK_SIZE_MAX &&
+	       r->memory_size <= TASK_SIZE_MAX - r->userspace_addr &&
+	       access_ok((void __user *)(unsigned long)r->userspace_addr, r->memory_size);
 }
 
 /* A slot as @r wants it. Takes over the dirty bitmap of @old if both keep a log. */
@@ -220,10 +218,10 @@ fail:
  */
 int mem_set_region(struct memory *mem, const struct kvm_userspace_memory_region *r)
 {
-	int rc = region_check(mem, r);
+	int rc;
 
-	if (rc)
-		return rc;
+	if (!region_valid(mem, r))
+		return -EINVAL;
 	mutex_lock(&mem->slots_lock);
 	rc = set_region(mem, r);
 	mutex_unlock(&mem->slots_lock);

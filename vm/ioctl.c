@@ -9,7 +9,6 @@
 #include <linux/mm.h>
 #include <linux/nospec.h>
 #include <linux/sched/signal.h>
-#include <linux/signal.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -577,12 +576,10 @@ static long pre_fault_memory(struct call *c)
 
 	if (p->flags || !p->size || !PAGE_ALIGNED(p->gpa | p->size) || p->gpa + p->size < p->gpa)
 		return -EINVAL;
-	while (p->size) {
+	for (; p->size; p->gpa += PAGE_SIZE, p->size -= PAGE_SIZE) {
 		r = mem_prefault(&c->vm->mem, p->gpa);
 		if (r)
 			break;
-		p->gpa += PAGE_SIZE;
-		p->size -= PAGE_SIZE;
 	}
 	return p->gpa == first ? r : 0;
 }

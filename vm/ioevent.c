@@ -172,6 +172,8 @@ static int ioeventfd_deassign(struct machine *m, bool port, const struct io_even
 
 /**
  * ioeventfd_ioctl() - KVM_IOEVENTFD. The caller holds vm->lock. Sleeps.
+ * @m: the VM
+ * @args: unchecked
  *
  * Return: 0, -EINVAL (flags, length, address), -EBADF, -EEXIST (another event answers the same
  * write), -ENOENT (to be removed, but not there), -ENOSPC, -ENOMEM.

@@ -12,7 +12,7 @@
 
 struct irqfd {
 	struct list_head list;
-	struct vm *vm;
+	struct irqchip *chip;
 	struct eventfd_ctx *ctx;
 	/* to be told of the EOI, which ends the line's level; NULL: pulsed */
 	struct eventfd_ctx *resample;
@@ -25,11 +25,9 @@ struct irqfd {
 
 static void irqfd_inject(struct irqfd *f)
 {
-	struct irqchip *chip = &f->vm->irqchip;
-
-	irqchip_set_irq(chip, f->resample ? IRQ_SOURCE_RESAMPLE : IRQ_SOURCE_USER, f->gsi, 1);
+	irqchip_set_irq(f->chip, f->resample ? IRQ_SOURCE_RESAMPLE : IRQ_SOURCE_USER, f->gsi, 1);
 	if (!f->resample)
-		irqchip_set_irq(chip, IRQ_SOURCE_USER, f->gsi, 0);
+		irqchip_set_irq(f->chip, IRQ_SOURCE_USER, f->gsi, 0);
 }
 
 /*
@@ -126,7 +124,7 @@ static int irqfd_assign(struct machine *m, struct file *file, struct eventfd_ctx
 	f = kzalloc(sizeof(*f), GFP_KERNEL_ACCOUNT);
 	if (!f)
 		return -ENOMEM;
-	f->vm = &m->vm;
+	f->chip = &m->vm.irqchip;
 	f->ctx = ctx;
 	f->gsi = array_index_nospec(args->gsi, IRQCHIP_MAX_GSI);
 	if (args->flags & KVM_IRQFD_FLAG_RESAMPLE) {
@@ -154,6 +152,8 @@ static int irqfd_assign(struct machine *m, struct file *file, struct eventfd_ctx
 
 /**
  * irqfd_ioctl() - KVM_IRQFD. The caller holds vm->lock. Sleeps.
+ * @m: the VM
+ * @args: unchecked
  *
  * Return: 0, -EINVAL (flags, GSI, no in-kernel irqchip, or for resampling no PIC and IOAPIC there,
  * not an eventfd), -EBADF, -EBUSY (the eventfd is in use by another irqfd of this VM), -ENOSPC,
