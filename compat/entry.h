@@ -63,13 +63,12 @@ static __always_inline bool compat_ldt(void)
 }
 
 /* Another vCPU comes to this CPU. write_ibpb() is not for us on 7.x: write the MSR. */
+#ifndef X86_FEATURE_USE_IBPB
+#define X86_FEATURE_USE_IBPB	X86_FEATURE_IBPB
+#endif
 static __always_inline void compat_vcpu_switch_ibpb(void)
 {
-#ifdef X86_FEATURE_USE_IBPB
 	if (cpu_feature_enabled(X86_FEATURE_USE_IBPB))
-#else
-	if (cpu_feature_enabled(X86_FEATURE_IBPB))
-#endif
 		wrmsrq(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 }
 

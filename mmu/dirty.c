@@ -90,8 +90,8 @@ static int dirty_log(struct memory *mem, struct memslot *slot, unsigned long __u
  * @bitmap: where to (or from), one bit a page, in multiples of 8 bytes
  * @clear: NULL to get the log of all pages; or which to clear
  *
- * Return: 0, -EINVAL for a slot number or pages out of range, -ENOENT for a slot that does not
- * exist or keeps no log, -EFAULT, -ENOMEM.
+ * Return: 0, -EINVAL (slot number or pages out of range), -ENOENT (no such slot, or it keeps no
+ * log), -EFAULT, -ENOMEM.
  */
 int mem_dirty_log(struct memory *mem, u32 slot_id, void __user *bitmap,
 		  const struct kvm_clear_dirty_log *clear)

@@ -11,10 +11,9 @@
  * reference nor a sequence count is needed. Changes of the slots follow the same pattern.
  *
  * Dirty: a leaf is only made writable when the host entry is writable *and* dirty. Cleaning a host
- * entry is notified, so while a writable leaf exists the kernel regards the page as dirty anyway:
- * the D bit of a leaf carries no information, and is set in advance to spare the CPU the update.
- * Accessed: reclaim asks about it through the notifier's young calls. An A bit that goes with a
- * zapped leaf is lost, which costs accuracy of aging and nothing else.
+ * entry is notified, so while a writable leaf exists the page counts as dirty anyway: the D bit of a
+ * leaf is set in advance to spare the CPU the update. Accessed: reclaim asks about it through the
+ * notifier's young calls. An A bit that goes with a zapped leaf costs accuracy of aging only.
  */
 #include <linux/irqflags.h>
 #include <linux/mem_encrypt.h>
@@ -376,8 +375,8 @@ static void npt_fault_around(const struct memslot *slot, u64 gfn, unsigned long 
 	u64 before = min3(gfn & (NPT_AROUND - 1), offset, index);
 	u64 after = min3(NPT_AROUND - 1 - (gfn & (NPT_AROUND - 1)), span - 1 - offset,
 			 slot->npages - 1 - index);
-	bool rw_ok = !slot->dirty && !(slot->flags & KVM_MEM_READONLY);
-	u64 rw = rw_ok ? HOST_RW : ~0ULL;	/* no entry has all bits set */
+	/* no entry has all bits set */
+	u64 rw = slot->dirty || (slot->flags & KVM_MEM_READONLY) ? ~0ULL : HOST_RW;
 	u64 *end = e + after, val;
 
 	e -= before;
@@ -465,12 +464,9 @@ static int npt_copy(struct memory *mem, const struct memslot *slot, u64 gfn, uns
 }
 
 /*
- * Maps gfn if the host has it. Caller holds npt_lock. @free: tables to free later; NULL where
- * the caller cannot flush. 0, or
- * -ENOENT: the host must fault *hva in first,
- * -ENOMEM: the reserve must be filled,
- * -EFAULT: never,
- * -EAGAIN: not now (it is being invalidated, or @free is NULL and a flush would be needed).
+ * Maps gfn if the host has it. npt_lock is held. @free: tables to free later; NULL where the caller
+ * cannot flush. 0, -ENOENT: the host must fault *hva in first, -ENOMEM: the reserve must be filled,
+ * -EFAULT: never, -EAGAIN: not now (it is being invalidated, or a flush would be needed).
  */
 static int npt_map(struct memory *mem, u64 gfn, bool write, bool faulted, struct list_head *free,
 		   unsigned long *hva)

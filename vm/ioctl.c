@@ -7,7 +7,6 @@
  * Documentation/api.rst lists them with their errors.
  */
 #include <linux/mm.h>
-#include <linux/nospec.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -59,6 +58,15 @@ struct ioctl {
 #define HANDLER(name, expr)				\
 static long name(struct call *c)			\
 {							\
+	return expr;					\
+}
+
+/* The same with a look at its argument, @a. */
+#define HANDLER_OF(name, type, expr)			\
+static long name(struct call *c)			\
+{							\
+	const type *a = c->buf;				\
+							\
 	return expr;					\
 }
 
@@ -193,27 +201,15 @@ static_assert(offsetof(struct kvm_userspace_memory_region2, guest_memfd_offset) 
 
 HANDLER(set_nr_mmu_pages, mem_limit_tables(&c->vm->mem, c->arg))
 
-static long get_dirty_log(struct call *c)
-{
-	struct kvm_dirty_log *log = c->buf;
-
-	return mem_dirty_log(&c->vm->mem, log->slot, log->dirty_bitmap, NULL);
-}
-
-static long clear_dirty_log(struct call *c)
-{
-	struct kvm_clear_dirty_log *log = c->buf;
-
-	return mem_dirty_log(&c->vm->mem, log->slot, log->dirty_bitmap, log);
-}
+HANDLER_OF(get_dirty_log, struct kvm_dirty_log,
+	   mem_dirty_log(&c->vm->mem, a->slot, a->dirty_bitmap, NULL))
+HANDLER_OF(clear_dirty_log, struct kvm_clear_dirty_log,
+	   mem_dirty_log(&c->vm->mem, a->slot, a->dirty_bitmap, a))
 
 /* Checked, and not needed with SVM. */
 HANDLER(set_tss_addr, c->arg > BIT_ULL(32) - TSS_SIZE ? -EINVAL : 0)
-
-static long set_identity_map_addr(struct call *c)
-{
-	return c->vm->nr_vcpus || *(u64 *)c->buf > BIT_ULL(32) - PAGE_SIZE ? -EINVAL : 0;
-}
+HANDLER_OF(set_identity_map_addr, u64,
+	   c->vm->nr_vcpus || *a > BIT_ULL(32) - PAGE_SIZE ? -EINVAL : 0)
 
 static long set_boot_cpu_id(struct call *c)
 {
@@ -246,20 +242,13 @@ static long irq_line(struct call *c)
 		return -ENXIO;
 	if (l->irq >= IRQCHIP_MAX_GSI)
 		return -EINVAL;
-	l->status = irqchip_set_irq(&c->vm->irqchip, IRQ_SOURCE_USER,
-				    array_index_nospec(l->irq, IRQCHIP_MAX_GSI), !!l->level);
+	l->status = irqchip_set_irq(&c->vm->irqchip, IRQ_SOURCE_USER, l->irq, !!l->level);
 	return 0;
 }
 
-static long signal_msi(struct call *c)
-{
-	struct kvm_msi *msi = c->buf;
-
-	/* KVM_CAP_MSI_DEVID is not offered, so its flag is unknown. */
-	if (!irqchip_in_kernel(&c->vm->irqchip) || msi->flags)
-		return -EINVAL;
-	return irqchip_signal_msi(&c->vm->irqchip, msi);
-}
+/* KVM_CAP_MSI_DEVID is not offered, so its flag is unknown. */
+HANDLER_OF(signal_msi, struct kvm_msi, !irqchip_in_kernel(&c->vm->irqchip) || a->flags ? -EINVAL :
+	   irqchip_signal_msi(&c->vm->irqchip, a))
 
 static long set_gsi_routing(struct call *c)
 {
@@ -280,15 +269,8 @@ static long set_gsi_routing(struct call *c)
 	return r;
 }
 
-static long create_pit2(struct call *c)
-{
-	const struct kvm_pit_config *cfg = c->buf;
-
-	if (cfg->flags & ~(u32)KVM_PIT_SPEAKER_DUMMY)
-		return -EINVAL;
-	return pit_create(&c->vm->irqchip, cfg);
-}
-
+HANDLER_OF(create_pit2, struct kvm_pit_config, a->flags & ~(u32)KVM_PIT_SPEAKER_DUMMY ? -EINVAL :
+	   pit_create(&c->vm->irqchip, a))
 HANDLER(get_pit2, pit_get_state(&c->vm->irqchip, c->buf))
 HANDLER(set_pit2, pit_set_state(&c->vm->irqchip, c->buf))
 
@@ -490,25 +472,17 @@ HANDLER(translate, svm_translate(c->vcpu, c->buf))
 HANDLER(vcpu_set_tsc_khz, c->arg > INT_MAX ? -EINVAL : guest_check_tsc_khz(c->arg))
 HANDLER(vcpu_get_tsc_khz, check_tsc_unstable() ? -EIO : (long)c->vcpu->tsc_khz)
 HANDLER(kvmclock_ctrl, guest_kvmclock_ctrl(c->vcpu))
-HANDLER(setup_mce, guest_setup_mce(c->vcpu, *(u64 *)c->buf))
+HANDLER_OF(setup_mce, u64, guest_setup_mce(c->vcpu, *a))
 HANDLER(set_mce, svm_set_mce(c->vcpu, c->buf))
 HANDLER(set_guest_debug, svm_set_guest_debug(c->vcpu, c->buf))
 
 /* The page for the TPR of old Windows: checked, and not needed with SVM. */
-static long set_vapic_addr(struct call *c)
-{
-	const struct kvm_vapic_addr *va = c->buf;
-
-	return !c->vcpu->apic || va->vapic_addr >> c->vcpu->maxphyaddr ? -EINVAL : 0;
-}
+HANDLER_OF(set_vapic_addr, struct kvm_vapic_addr,
+	   !c->vcpu->apic || a->vapic_addr >> c->vcpu->maxphyaddr ? -EINVAL : 0)
 
 /* The one attribute: KVM_VCPU_TSC_OFFSET. */
-static long has_attr(struct call *c)
-{
-	const struct kvm_device_attr *a = c->buf;
-
-	return a->group == KVM_VCPU_TSC_CTRL && a->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO;
-}
+HANDLER_OF(has_attr, struct kvm_device_attr,
+	   a->group == KVM_VCPU_TSC_CTRL && a->attr == KVM_VCPU_TSC_OFFSET ? 0 : -ENXIO)
 
 static long access_attr(struct call *c, bool set)
 {
@@ -549,13 +523,9 @@ static long get_nested_state(struct call *c)
 	return copy_to_user(user, &s, sizeof(s)) ? -EFAULT : 0;
 }
 
-static long set_nested_state(struct call *c)
-{
-	const struct kvm_nested_state *s = c->buf;
-
-	return s->size < sizeof(*s) || s->flags != KVM_STATE_NESTED_GIF_SET ||
-	       s->format != KVM_STATE_NESTED_FORMAT_SVM ? -EINVAL : 0;
-}
+HANDLER_OF(set_nested_state, struct kvm_nested_state,
+	   a->size < sizeof(*a) || a->flags != KVM_STATE_NESTED_GIF_SET ||
+	   a->format != KVM_STATE_NESTED_FORMAT_SVM ? -EINVAL : 0)
 
 static long vcpu_enable_cap(struct call *c)
 {

@@ -83,7 +83,7 @@ static void resampler_free(struct machine *m, struct irqfd *f)
 	list_for_each_entry(other, &m->resamplers, resamplers)
 		if (other->gsi == f->gsi)
 			return;
-	irqchip_set_irq(&m->vm.irqchip, IRQ_SOURCE_RESAMPLE, f->gsi, 0);
+	irqchip_set_irq(f->chip, IRQ_SOURCE_RESAMPLE, f->gsi, 0);
 }
 
 static void irqfd_free(struct machine *m, struct irqfd *f)

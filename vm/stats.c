@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Counters that everyone may read: /sys/module/svm/parameters/{vms,vcpus,exits}. The first two are
- * what exists now, the last counts #VMEXITs since the module was loaded. And the statistics files
- * of VMs and vCPUs (KVM_GET_STATS_FD).
+ * Counters that everyone may read, /sys/module/svm/parameters/{vms,vcpus,exits}: what exists now,
+ * #VMEXITs since the module was loaded. And the statistics of VMs and vCPUs (KVM_GET_STATS_FD).
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
