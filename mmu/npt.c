@@ -11,8 +11,8 @@
  * reference nor a sequence count is needed. Changes of the slots follow the same pattern.
  *
  * Dirty: a leaf is only made writable when the host entry is writable *and* dirty. Cleaning a host
- * entry is notified, so while a writable leaf exists the page counts as dirty anyway: the D bit of a
- * leaf is set in advance to spare the CPU the update. Accessed: reclaim asks about it through the
+ * entry is notified, so while a writable leaf exists the page counts as dirty anyway: the D bit of
+ * a leaf is set in advance to spare the CPU the update. Accessed: reclaim asks about it through the
  * notifier's young calls. An A bit that goes with a zapped leaf costs accuracy of aging only.
  */
 #include <linux/irqflags.h>
@@ -58,19 +58,10 @@ static unsigned int npt_index(u64 gfn, int level)
 
 /* --- Removing --- */
 
-/* Unlinks the table behind @entry, of @level. The CPU may still walk it until the next flush. */
-static void npt_detach(u64 *entry, int level, struct list_head *free)
-{
-	struct page *page = virt_to_page(npt_table(*entry));
-
-	WRITE_ONCE(*entry, 0);
-	set_page_private(page, level);
-	list_add(&page->lru, free);
-}
-
 /*
  * Tables that lie inside the range whole are unlinked unread, so the work under the lock is at most
- * two partial tables a level, however large the range is. Recursion: one step a level.
+ * two partial tables a level, however large the range is. The CPU may still walk them until the
+ * next flush. Recursion: one step a level.
  */
 static bool npt_zap_table(u64 *table, int level, u64 gfn, u64 end, struct list_head *free)
 {
@@ -88,7 +79,11 @@ static bool npt_zap_table(u64 *table, int level, u64 gfn, u64 end, struct list_h
 			WRITE_ONCE(*e, 0);
 			hit = true;
 		} else if (base == gfn && base + span == next) {
-			npt_detach(e, level - 1, free);
+			struct page *page = virt_to_page(npt_table(*e));
+
+			WRITE_ONCE(*e, 0);
+			set_page_private(page, level - 1);
+			list_add(&page->lru, free);
 			hit = true;
 		} else {
 			hit |= npt_zap_table(npt_table(*e), level - 1, gfn, next, free);

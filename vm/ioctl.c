@@ -223,14 +223,9 @@ static long set_boot_cpu_id(struct call *c)
 	return 0;
 }
 
-static long create_irqchip(struct call *c)
-{
-	/* vCPUs that exist would have no APIC. */
-	if (c->vm->nr_vcpus && !irqchip_in_kernel(&c->vm->irqchip))
-		return -EINVAL;
-	return irqchip_create(&c->vm->irqchip);
-}
-
+/* vCPUs that exist would have no APIC. */
+HANDLER(create_irqchip, c->vm->nr_vcpus && !irqchip_in_kernel(&c->vm->irqchip) ? -EINVAL :
+	irqchip_create(&c->vm->irqchip))
 HANDLER(get_irqchip, irqchip_get_state(&c->vm->irqchip, c->buf))
 HANDLER(set_irqchip, irqchip_set_state(&c->vm->irqchip, c->buf))
 

@@ -100,9 +100,6 @@ static int vcpu_id_check(struct vm *vm, unsigned long id)
  * @vm: the VM
  * @id: from userspace; also the APIC id
  *
- * The APIC becomes reachable for interrupts when it is made, so that comes after all else that can
- * fail.
- *
  * Return: the new fd, -EINVAL (id too large, or too many vCPUs), -EEXIST, -ENOMEM, -EMFILE,
  * -ENFILE.
  */
@@ -130,7 +127,7 @@ int vcpu_create_fd(struct vm *vm, unsigned long id)
 		goto err_vcpu;
 	}
 	if (irqchip_in_kernel(&vm->irqchip)) {
-		r = svm_create_apic(v);
+		r = svm_create_apic(v);		/* last, as interrupts reach it at once */
 		if (r)
 			goto err_file;
 	}
