@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Segmentation: from segment and offset to a linear address (APM vol. 2, chapter 4). */
-#ifdef __KERNEL__
-#include <linux/kernel.h>
-#include <linux/string.h>
-#endif
 #include "emulate/private.h"
 
 #define ATTR_CODE	BIT(3)

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Arithmetic with its flags (APM vol. 1, 3.1.4). Values wider than @size are truncated. */
-#ifdef __KERNEL__
-#include <linux/kernel.h>
-#include <linux/string.h>
-#endif
 #include "emulate/private.h"
 
 static u64 sign_bit(unsigned int size)
@@ -16,7 +12,6 @@ static u64 result_flags(u64 r, unsigned int size)
 {
 	u64 f = 0;
 
-	r &= size_mask(size);
 	if (!r)
 		f |= FLAG_ZF;
 	if (r & sign_bit(size))
@@ -28,10 +23,8 @@ static u64 result_flags(u64 r, unsigned int size)
 
 static u64 add(u64 a, u64 b, u64 carry, unsigned int size, u64 *f)
 {
-	u64 mask = size_mask(size), r = (a + b + carry) & mask;
-	u64 carries = (a & b) | ((a | b) & ~r);
+	u64 r = (a + b + carry) & size_mask(size), carries = (a & b) | ((a | b) & ~r);
 
-	*f |= result_flags(r, size);
 	if (carries & sign_bit(size))
 		*f |= FLAG_CF;
 	if (carries & 8)
@@ -41,56 +34,34 @@ static u64 add(u64 a, u64 b, u64 carry, unsigned int size, u64 *f)
 	return r;
 }
 
-static u64 sub(u64 a, u64 b, u64 borrow, unsigned int size, u64 *f)
-{
-	u64 mask = size_mask(size), r = (a - b - borrow) & mask;
-	u64 borrows = (~a & b) | ((~a | b) & r);
-
-	*f |= result_flags(r, size);
-	if (borrows & sign_bit(size))
-		*f |= FLAG_CF;
-	if (borrows & 8)
-		*f |= FLAG_AF;
-	if ((a ^ b) & (a ^ r) & sign_bit(size))
-		*f |= FLAG_OF;
-	return r;
-}
-
 /** alu_op() - ADD OR ADC SBB AND SUB XOR CMP, by their number; CMP gives @dst back. */
 u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags)
 {
-	u64 mask = size_mask(size), carry = *rflags & FLAG_CF, f = 0, r;
+	u64 mask = size_mask(size), f = 0, r;
+	bool carry = (op == ALU_ADC || op == ALU_SBB) && (*rflags & FLAG_CF);
 
 	dst &= mask;
 	src &= mask;
 	switch (op) {
-	case 0:
-	case 2:
-		r = add(dst, src, op == 2 ? carry : 0, size, &f);
+	case ALU_ADD:
+	case ALU_ADC:
+		r = add(dst, src, carry, size, &f);
 		break;
-	case 3:
-	case 5:
-		r = sub(dst, src, op == 3 ? carry : 0, size, &f);
-		break;
-	case 7:
-		sub(dst, src, 0, size, &f);
-		r = dst;
-		break;
-	case 1:
+	case ALU_OR:
 		r = dst | src;
-		f = result_flags(r, size);
 		break;
-	case 4:
+	case ALU_AND:
 		r = dst & src;
-		f = result_flags(r, size);
 		break;
-	default:
+	case ALU_XOR:
 		r = dst ^ src;
-		f = result_flags(r, size);
 		break;
+	default:	/* SBB, SUB, CMP add the complement; where nothing is carried, it is borrowed */
+		r = add(dst, ~src & mask, !carry, size, &f);
+		f ^= FLAG_CF | FLAG_AF;
 	}
-	*rflags = (*rflags & ~(u64)FLAGS_ARITH) | f;
-	return r;
+	*rflags = (*rflags & ~(u64)FLAGS_ARITH) | result_flags(r, size) | f;
+	return op == ALU_CMP ? dst : r;
 }
 
 /** alu_step() - INC, or DEC where @op is ALU_SUB: CF is left alone. */
@@ -123,7 +94,6 @@ static u64 rotate(unsigned int op, u64 dst, unsigned int count, unsigned int siz
 u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags)
 {
 	u64 mask = size_mask(size), sign = sign_bit(size), f = 0, r, last;
-	unsigned int bits = 8 * size;
 
 	count &= size == 8 ? 63 : 31;
 	dst &= mask;
@@ -133,21 +103,18 @@ u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u
 		return rotate(op, dst, count, size, rflags);
 	switch (op) {
 	case 5:
-		r = count < bits ? dst >> count : 0;
-		last = count <= bits ? (dst >> (count - 1)) & 1 : 0;
+		r = dst >> count;
+		last = (dst >> (count - 1)) & 1;
 		if (dst & sign)
 			f |= FLAG_OF;
 		break;
-	case 7: {
-		s64 v = (s64)(dst << (64 - bits)) >> (64 - bits);
-
-		r = (u64)(v >> (count < bits ? count : bits - 1)) & mask;
-		last = (u64)(v >> (count - 1 < 63 ? count - 1 : 63)) & 1;
+	case 7:
+		r = (sign_extend(dst, size) >> count) & mask;
+		last = (sign_extend(dst, size) >> (count - 1)) & 1;
 		break;
-	}
 	default:
-		r = count < bits ? (dst << count) & mask : 0;
-		last = count <= bits ? (dst >> (bits - count)) & 1 : 0;
+		r = (dst << count) & mask;
+		last = !!((dst << (count - 1)) & sign);
 		if (!!(r & sign) != last)
 			f |= FLAG_OF;
 		break;
@@ -176,31 +143,29 @@ u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u6
 /** alu_mul() - MUL, or IMUL where @sign: @hi and @lo of the product; CF and OF: @hi counts. */
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags)
 {
-	unsigned int bits = 8 * size, up = 64 - bits;
+	u64 mask = size_mask(size);
 	__uint128_t r;
 	bool counts;
 
-	a <<= up;
-	b <<= up;
 	if (sign)
-		r = (__int128_t)((s64)a >> up) * ((s64)b >> up);
+		r = (__int128_t)sign_extend(a, size) * sign_extend(b, size);
 	else
-		r = (__uint128_t)(a >> up) * (b >> up);
-	*lo = r & size_mask(size);
-	*hi = (u64)(r >> bits) & size_mask(size);
-	counts = *hi != (sign && (*lo & sign_bit(size)) ? size_mask(size) : 0);
+		r = (__uint128_t)(a & mask) * (b & mask);
+	*lo = r & mask;
+	*hi = (u64)(r >> (8 * size)) & mask;
+	counts = *hi != (sign && (*lo & sign_bit(size)) ? mask : 0);
 	*rflags = (*rflags & ~(u64)(FLAG_CF | FLAG_OF)) | (counts ? FLAG_CF | FLAG_OF : 0);
 }
 
 /*
- * DIV, or IDIV where @sign: @hi and @lo become remainder and quotient. Bit by bit: the kernel has
- * no division of 128 bits. False for #DE: the quotient does not fit.
+ * DIV, or IDIV where @sign: @hi and @lo become remainder and quotient. False for #DE: the quotient
+ * does not fit. By the instruction, as the kernel has no division of 128 bits.
  */
 bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size)
 {
-	u64 mask = size_mask(size), top = sign_bit(size), rem = *hi & mask, quot = *lo & mask, out;
+	u64 mask = size_mask(size), top = sign_bit(size), rem = *hi & mask, quot = *lo & mask;
 	bool neg_rem = sign && (rem & top), neg_div = sign && (div & top);
-	unsigned int i;
+	__uint128_t val;
 
 	if (neg_rem) {
 		rem = (~rem + !quot) & mask;
@@ -209,15 +174,9 @@ bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size)
 	div = (neg_div ? -div : div) & mask;
 	if (rem >= div)
 		return false;
-	for (i = 0; i < 8 * size; i++) {
-		out = rem & top;
-		rem = (rem << 1 | (quot & top ? 1 : 0)) & mask;
-		quot = quot << 1 & mask;
-		if (out || rem >= div) {
-			rem = (rem - div) & mask;
-			quot |= 1;
-		}
-	}
+	val = (__uint128_t)rem << (8 * size) | quot;
+	asm("divq %2" : "=a" (quot), "=d" (rem) : "r" (div), "0" ((u64)val), "1" ((u64)(val >> 64))
+	    : "cc");
 	if (sign && quot > (neg_rem != neg_div ? top : top - 1))
 		return false;
 	*hi = neg_rem ? -rem : rem;

@@ -3,10 +3,6 @@
  * Instruction decoder (APM vol. 3, chapter 1 and appendix A): prefixes, opcode tables, ModRM, SIB,
  * displacement, immediate. Only opcodes that can have a memory operand and are emulated have a row.
  */
-#ifdef __KERNEL__
-#include <linux/kernel.h>
-#include <linux/string.h>
-#endif
 #include "emulate/private.h"
 
 #define ROW(k, f)	{ .kind = (k), .flags = (f) }

@@ -10,11 +10,9 @@
 #define SVM_EMULATE_H
 
 #ifdef __KERNEL__
-#include <linux/types.h>
+#include <linux/kernel.h>
+#include <linux/string.h>
 #else
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include "emulate/user.h"	/* u8..u64 and the few kernel macros that the emulator uses */
 #endif
 

@@ -4,10 +4,6 @@
  * only when the instruction retires: an access that needs userspace ends the attempt, and the
  * instruction is run again from its start.
  */
-#ifdef __KERNEL__
-#include <linux/kernel.h>
-#include <linux/string.h>
-#endif
 #include "emulate/private.h"
 
 #define CR0_EM		BIT(2)

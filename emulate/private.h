@@ -65,6 +65,13 @@ static inline u64 size_mask(unsigned int size)
 	return size == 8 ? ~0ull : (1ull << (8 * size)) - 1;
 }
 
+static inline s64 sign_extend(u64 val, unsigned int size)
+{
+	unsigned int unused = 64 - 8 * size;
+
+	return (s64)(val << unused) >> unused;
+}
+
 /* A register after a write of @size bytes: 4 clear the upper half, fewer leave the rest. */
 static inline u64 merge(u64 old, u64 val, unsigned int size)
 {
@@ -100,10 +107,7 @@ u64 alu_step(unsigned int op, u64 dst, unsigned int size, u64 *rflags);
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags);
 bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size);
 bool alu_condition(unsigned int cc, u64 rflags);
-#define ALU_ADD	0
-#define ALU_AND	4
-#define ALU_SUB	5
-#define ALU_CMP	7
+enum { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
 
 /* string.c */
 enum emul_status emul_string(struct emul *e, unsigned int kind);

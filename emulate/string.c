@@ -4,10 +4,6 @@
  * section 1.2.6). Each iteration commits its registers, so whatever stops the loop leaves the
  * instruction resumable.
  */
-#ifdef __KERNEL__
-#include <linux/kernel.h>
-#include <linux/string.h>
-#endif
 #include "emulate/private.h"
 
 #define BATCH		1024	/* iterations in one call */
