@@ -146,16 +146,14 @@ enum emul_status emul_read(struct emul *e, unsigned int seg, u64 offset, void *b
 			   unsigned int len)
 {
 	u64 addr;
-	enum emul_status st = emul_linear(e, seg, offset, len, false, &addr);
 
-	return st == EMUL_DONE ? e->ops->read(e, addr, buf, len) : st;
+	return emul_linear(e, seg, offset, len, false, &addr) ?: e->ops->read(e, addr, buf, len);
 }
 
 enum emul_status emul_write(struct emul *e, unsigned int seg, u64 offset, const void *buf,
 			    unsigned int len)
 {
 	u64 addr;
-	enum emul_status st = emul_linear(e, seg, offset, len, true, &addr);
 
-	return st == EMUL_DONE ? e->ops->write(e, addr, buf, len) : st;
+	return emul_linear(e, seg, offset, len, true, &addr) ?: e->ops->write(e, addr, buf, len);
 }

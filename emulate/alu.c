@@ -140,6 +140,17 @@ u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u6
 	return r;
 }
 
+/** alu_bit() - BT, BTS, BTR, BTC: 4 to 7; @bit may be more than there are. */
+u64 alu_bit(unsigned int op, u64 dst, u64 bit, unsigned int size, u64 *rflags)
+{
+	u64 mask = 1ull << (bit & (8 * size - 1));
+
+	*rflags = (*rflags & ~(u64)FLAG_CF) | (dst & mask ? FLAG_CF : 0);
+	if (op == 4)
+		return dst;
+	return op == 5 ? dst | mask : op == 6 ? dst & ~mask : dst ^ mask;
+}
+
 /** alu_mul() - MUL, or IMUL where @sign: @hi and @lo of the product; CF and OF: @hi counts. */
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags)
 {

@@ -20,13 +20,13 @@ static const struct emul_op one_byte[256] = {
 	ALU(0x00), ALU(0x08), ALU(0x10), ALU(0x18), ALU(0x20), ALU(0x28), ALU(0x30), ALU(0x38),
 	[0x50 ... 0x57] = ROW(K_PUSH, F_STACK),
 	[0x58 ... 0x5f] = ROW(K_POP_REG, F_STACK),
-	[0x63] = ROW(K_MOVSXD, F_MODRM),
+	[0x63] = ROW(K_MOVSX, F_MODRM | F_SRC32),	/* in 64-bit mode only */
 	[0x68] = ROW(K_PUSH, F_STACK | F_IMM),
 	[0x69] = ROW(K_IMUL, F_MODRM | F_IMM),
 	[0x6a] = ROW(K_PUSH, F_STACK | F_IMM8),
 	[0x6b] = ROW(K_IMUL, F_MODRM | F_IMM8),
-	PAIR(0x6c, K_INS, 0),
-	PAIR(0x6e, K_OUTS, 0),
+	PAIR(0x6c, K_INS, F_DI),
+	PAIR(0x6e, K_OUTS, F_SI),
 	[0x80] = ROW(K_GROUP1, F_MODRM | F_BYTE | F_IMM8 | F_LOCK),
 	[0x81] = ROW(K_GROUP1, F_MODRM | F_IMM | F_LOCK),
 	[0x82] = ROW(K_GROUP1, F_MODRM | F_BYTE | F_IMM8 | F_LOCK),	/* not in 64-bit mode */
@@ -38,13 +38,13 @@ static const struct emul_op one_byte[256] = {
 	[0x8c] = ROW(K_MOV_FROM_SREG, F_MODRM),
 	[0x8e] = ROW(K_MOV_TO_SREG, F_MODRM),
 	[0x8f] = ROW(K_POP, F_MODRM),
-	PAIR(0xa0, K_MOFFS_LOAD, 0),
-	PAIR(0xa2, K_MOFFS_STORE, 0),
-	PAIR(0xa4, K_MOVS, 0),
-	PAIR(0xa6, K_CMPS, 0),
-	PAIR(0xaa, K_STOS, 0),
-	PAIR(0xac, K_LODS, 0),
-	PAIR(0xae, K_SCAS, 0),
+	PAIR(0xa0, K_MOV_RM, F_MOFFS),
+	PAIR(0xa2, K_MOV_MR, F_MOFFS),
+	PAIR(0xa4, K_MOVS, F_SI | F_DI),
+	PAIR(0xa6, K_CMPS, F_SI | F_DI),
+	PAIR(0xaa, K_STOS, F_DI),
+	PAIR(0xac, K_LODS, F_SI),
+	PAIR(0xae, K_SCAS, F_DI),
 	PAIR(0xc0, K_GROUP2, F_MODRM | F_IMM8),
 	[0xc2] = ROW(K_RET, F_STACK | F_IMM16),
 	[0xc3] = ROW(K_RET, F_STACK),
@@ -79,9 +79,9 @@ static const struct emul_op two_byte[256] = {
 	[0xaf] = ROW(K_IMUL, F_MODRM),
 	PAIR(0xb0, K_CMPXCHG, F_MODRM | F_LOCK),
 	[0xb3] = ROW(K_BT, F_MODRM | F_LOCK),
-	[0xb6] = ROW(K_MOVZX, F_MODRM | F_SRC8),
-	[0xb7] = ROW(K_MOVZX, F_MODRM | F_SRC16),
-	[0xba] = ROW(K_GROUP8, F_MODRM | F_IMM8 | F_LOCK),
+	[0xb6] = ROW(K_MOV_RM, F_MODRM | F_SRC8),
+	[0xb7] = ROW(K_MOV_RM, F_MODRM | F_SRC16),
+	[0xba] = ROW(K_BT, F_MODRM | F_IMM8 | F_LOCK),	/* group 8 */
 	[0xbb] = ROW(K_BT, F_MODRM | F_LOCK),
 	[0xbc ... 0xbd] = ROW(K_BIT_SCAN, F_MODRM),
 	[0xbe] = ROW(K_MOVSX, F_MODRM | F_SRC8),
@@ -142,142 +142,97 @@ static enum emul_status need(struct emul *e, unsigned int n)
 	return EMUL_DONE;
 }
 
-/* Takes a sign-extended value of @size bytes at in->len. */
-static enum emul_status take(struct emul *e, unsigned int size, s64 *val)
+static enum emul_status next_byte(struct emul *e, u8 *b)
+{
+	enum emul_status st = need(e, e->insn.len + 1);
+
+	if (st == EMUL_DONE)
+		*b = e->insn.bytes[e->insn.len++];
+	return st;
+}
+
+/* Takes a value of @size bytes, sign-extended. */
+static enum emul_status take(struct emul *e, unsigned int size, u64 *val)
 {
 	enum emul_status st = need(e, e->insn.len + size);
-	unsigned int unused = 64 - 8 * size;
-	u64 v = 0;
 
 	if (st != EMUL_DONE)
 		return st;
-	memcpy(&v, e->insn.bytes + e->insn.len, size);
-	*val = (s64)(v << unused) >> unused;
+	*val = 0;
+	memcpy(val, e->insn.bytes + e->insn.len, size);
+	*val = sign_extend(*val, size);
 	e->insn.len += size;
 	return EMUL_DONE;
 }
 
-/* --- addressing --- */
-
-static u64 reg_ext(struct emul *e, unsigned int low, u8 rex_bit)
+/* The memory operand that ModRM names, but for what operands() does to all. */
+static enum emul_status address(struct emul *e)
 {
-	return e->regs[low | (e->insn.rex & rex_bit ? 8 : 0)];
-}
-
-static enum emul_status address16(struct emul *e)
-{
-	static const u8 base[] = { EMUL_RBX, EMUL_RBX, EMUL_RBP, EMUL_RBP, EMUL_RSI, EMUL_RDI,
-				   EMUL_RBP,
-				   EMUL_RBX };
+	static const u8 base16[] = { EMUL_RBX, EMUL_RBX, EMUL_RBP, EMUL_RBP, EMUL_RSI, EMUL_RDI,
+				     EMUL_RBP, EMUL_RBX };
 	struct emul_insn *in = &e->insn;
-	unsigned int mod = in->modrm >> 6, rm = in->modrm & 7, default_seg = EMUL_DS;
+	unsigned int mod = in->modrm >> 6, rm = in->modrm & 7, base = rm, index;
 	enum emul_status st = EMUL_DONE;
-	s64 disp = 0;
-	u64 off = 0;
+	bool no_base;
+	u64 disp = 0;
+	u8 sib;
 
-	if (!(mod == 0 && rm == 6)) {
-		off = e->regs[base[rm]];
+	if (in->addr_size == 2) {
+		no_base = mod == 0 && rm == 6;
+		base = base16[rm];
 		if (rm < 4)
-			off += e->regs[rm & 1 ? EMUL_RDI : EMUL_RSI];
-		if (base[rm] == EMUL_RBP)
-			default_seg = EMUL_SS;
+			in->mem_off = e->regs[rm & 1 ? EMUL_RDI : EMUL_RSI];
+	} else {
+		if (rm == 4) {
+			st = next_byte(e, &sib);
+			if (st != EMUL_DONE)
+				return st;
+			base = sib & 7;
+			index = ((sib >> 3) & 7) | (in->rex & 2 ? 8 : 0);
+			if (index != EMUL_RSP)
+				in->mem_off = e->regs[index] << (sib >> 6);
+		}
+		no_base = mod == 0 && base == 5;
+		base |= in->rex & 1 ? 8 : 0;
+	}
+	if (no_base) {
+		mod = 2;	/* but a displacement */
+	} else {
+		in->mem_off += e->regs[base];
+		if (base == EMUL_RSP && in->op->kind == K_POP)	/* which moves RSP first */
+			in->mem_off += push_size(e);
+		if (in->seg == EMUL_NR_SEGS && (base == EMUL_RSP || base == EMUL_RBP))
+			in->seg = EMUL_SS;
 	}
 	if (mod == 1)
 		st = take(e, 1, &disp);
-	else if (mod == 2 || (mod == 0 && rm == 6))
-		st = take(e, 2, &disp);
-	in->mem_off = off + disp;
-	if (in->seg == EMUL_NR_SEGS)
-		in->seg = default_seg;
+	else if (mod == 2)
+		st = take(e, in->addr_size == 2 ? 2 : 4, &disp);
+	in->mem_off += disp;
 	return st;
 }
 
-static enum emul_status address_sib(struct emul *e, unsigned int mod, u64 *off, bool *stack)
-{
-	struct emul_insn *in = &e->insn;
-	unsigned int index, base;
-	enum emul_status st;
-	s64 disp = 0;
-	u8 sib;
-
-	st = need(e, in->len + 1);
-	if (st != EMUL_DONE)
-		return st;
-	sib = in->bytes[in->len++];
-	index = ((sib >> 3) & 7) | (in->rex & 2 ? 8 : 0);
-	base = sib & 7;
-	if (base == 5 && mod == 0) {
-		st = take(e, 4, &disp);
-		*off = disp;
-	} else {
-		*off = reg_ext(e, base, 1);
-		*stack = !(in->rex & 1) && (base == EMUL_RSP || base == EMUL_RBP);
-		in->base_rsp = base == EMUL_RSP && !(in->rex & 1);
-	}
-	if (index != EMUL_RSP)
-		*off += e->regs[index] << (sib >> 6);
-	return st;
-}
-
-static enum emul_status address32(struct emul *e)
-{
-	struct emul_insn *in = &e->insn;
-	unsigned int mod = in->modrm >> 6, rm = in->modrm & 7;
-	enum emul_status st = EMUL_DONE;
-	bool stack = false;
-	s64 disp = 0;
-	u64 off = 0;
-
-	if (rm == 4) {
-		st = address_sib(e, mod, &off, &stack);
-		if (st != EMUL_DONE)
-			return st;
-	} else if (mod == 0 && rm == 5) {
-		st = take(e, 4, &disp);
-		in->rip_relative = e->mode == EMUL_LONG64;
-	} else {
-		off = reg_ext(e, rm, 1);
-		stack = rm == EMUL_RBP && !(in->rex & 1);
-	}
-	if (st == EMUL_DONE && mod == 1)
-		st = take(e, 1, &disp);
-	else if (st == EMUL_DONE && mod == 2)
-		st = take(e, 4, &disp);
-	in->mem_off = off + disp;
-	if (in->seg == EMUL_NR_SEGS)
-		in->seg = stack ? EMUL_SS : EMUL_DS;
-	return st;
-}
-
-/* --- prefixes --- */
-
+/* Prefixes, what they make of the sizes, and the byte behind them. */
 static enum emul_status prefixes(struct emul *e)
 {
 	struct emul_insn *in = &e->insn;
-	bool long64 = e->mode == EMUL_LONG64, op16, addr_toggle = false, op_toggle = false;
+	bool long64 = e->mode == EMUL_LONG64, op16, addr_toggle = false;
 	enum emul_status st;
+	u8 b;
 
 	for (;;) {
-		u8 b;
-
-		st = need(e, in->len + 1);
+		st = next_byte(e, &b);
 		if (st != EMUL_DONE)
 			return st;
-		b = in->bytes[in->len];
 		switch (b) {
-		case 0x26:
-		case 0x2e:
-		case 0x36:
-		case 0x3e:
+		case 0x26: case 0x2e: case 0x36: case 0x3e:
 			if (!long64)
 				in->seg = (b >> 3) & 3;
 			break;
-		case 0x64:
-		case 0x65:
+		case 0x64: case 0x65:
 			in->seg = EMUL_FS + (b & 1);
 			break;
 		case 0x66:
-			op_toggle = true;
 			in->prefix66 = true;
 			break;
 		case 0x67:
@@ -286,166 +241,136 @@ static enum emul_status prefixes(struct emul *e)
 		case 0xf0:
 			in->lock = true;
 			break;
-		case 0xf2:
-		case 0xf3:
+		case 0xf2: case 0xf3:
 			in->rep = b;
 			break;
 		default:
-			if (long64 && (b & 0xf0) == 0x40) {
-				in->rex = b;
-				in->len++;
-				continue;
-			}
-			goto done;
+			if (!long64 || (b & 0xf0) != 0x40)
+				goto done;
+			in->rex = b;
+			continue;
 		}
 		in->rex = 0;	/* a REX prefix counts only right before the opcode */
-		in->len++;
 	}
 done:
+	in->opcode = b;
 	op16 = e->mode == EMUL_REAL || e->mode == EMUL_V86 || e->mode == EMUL_PROT16;
 	if (long64) {
 		in->addr_size = addr_toggle ? 4 : 8;
-		in->op_size = in->rex & 8 ? 8 : op_toggle ? 2 : 4;
+		in->op_size = in->rex & 8 ? 8 : in->prefix66 ? 2 : 4;
 	} else {
 		in->addr_size = op16 != addr_toggle ? 2 : 4;
-		in->op_size = op16 != op_toggle ? 2 : 4;
+		in->op_size = op16 != in->prefix66 ? 2 : 4;
 	}
 	return EMUL_DONE;
 }
 
-/* --- the whole --- */
-
 /* LOCK is for what writes memory. */
-static bool lock_legal(const struct emul_insn *in, const struct emul_op *op)
+static bool lock_legal(const struct emul *e)
 {
-	unsigned int reg = (in->modrm >> 3) & 7;
+	unsigned int sub = sub_op(e);
 
-	if (!(op->flags & F_LOCK) || !in->mem_valid)
+	if (!(e->insn.op->flags & F_LOCK) || !e->insn.mem_valid)
 		return false;
-	switch (op->kind) {
+	switch (e->insn.op->kind) {
 	case K_ALU_MR:
-		return ((in->opcode >> 3) & 7) != ALU_CMP;
 	case K_GROUP1:
-		return reg != ALU_CMP;
+		return sub != ALU_CMP;
 	case K_GROUP3:
-		return reg == 2 || reg == 3;
+		return sub == 2 || sub == 3;
 	case K_GROUP45:
-		return reg < 2;
-	case K_GROUP8:
-		return reg > 4;
+		return sub < 2;
+	case K_BT:
+		return sub > 4;
 	default:
 		return true;
 	}
 }
 
-static enum emul_status operands(struct emul *e, const struct emul_op *op)
+static enum emul_status operands(struct emul *e)
 {
 	struct emul_insn *in = &e->insn;
+	const struct emul_op *op = in->op;
 	enum emul_status st = EMUL_DONE;
 	unsigned int imm = 0;
-	s64 val = 0;
 
 	if (op->flags & F_MODRM) {
-		st = need(e, in->len + 1);
-		if (st != EMUL_DONE)
-			return st;
-		in->modrm = in->bytes[in->len++];
-		if (in->modrm < 0xc0) {
-			in->mem_valid = true;
-			st = in->addr_size == 2 ? address16(e) : address32(e);
-			if (st != EMUL_DONE)
-				return st;
-		}
-	} else if (op->kind == K_MOFFS_LOAD || op->kind == K_MOFFS_STORE) {
-		st = take(e, in->addr_size, &val);
-		if (st != EMUL_DONE)
-			return st;
-		in->mem_off = val;
+		st = next_byte(e, &in->modrm);
+		in->mem_valid = in->modrm < 0xc0;
+		if (st == EMUL_DONE && in->mem_valid)
+			st = address(e);
+	} else if (op->flags & F_MOFFS) {
+		in->rex &= ~4;	/* the register is rAX */
 		in->mem_valid = true;
+		st = take(e, in->addr_size, &in->mem_off);
 	}
 	if (op->flags & F_IMM8)
 		imm = 1;
-	else if (op->flags & F_IMM)
-		imm = min((unsigned int)in->op_size, 4u);
 	else if (op->flags & F_IMM16)
 		imm = 2;
 	else if (op->kind == K_ENTER)
 		imm = 3;	/* 16 bits of space, 8 of nesting */
-	else if (op->kind == K_GROUP3 && (in->modrm & 0x30) == 0)	/* TEST */
+	else if (op->flags & F_IMM || (op->kind == K_GROUP3 && sub_op(e) < 2))	/* TEST */
 		imm = min((unsigned int)in->op_size, 4u);
-	if (imm) {
-		st = take(e, imm, &val);
-		if (st != EMUL_DONE)
-			return st;
-		in->imm = val;
-	}
-	if (in->rip_relative)
+	in->has_imm = imm;
+	if (st == EMUL_DONE && imm)
+		st = take(e, imm, &in->imm);
+	if (e->mode == EMUL_LONG64 && (in->modrm & 0xc7) == 5)	/* relative to RIP */
 		in->mem_off += e->rip + in->len;
+	/* By a register, bit n is in the byte n / 8. */
+	if (op->kind == K_BT && !imm)
+		in->mem_off += (sign_extend(e->regs[reg_number(e)], in->op_size) >> 3) &
+			       -(s64)in->op_size;
 	in->mem_off &= size_mask(in->addr_size);
 	if (in->seg == EMUL_NR_SEGS)
 		in->seg = EMUL_DS;
-	return EMUL_DONE;
+	return st;
 }
 
-enum emul_status emul_decode(struct emul *e)
+static enum emul_status decode(struct emul *e)
 {
 	struct emul_insn *in = &e->insn;
-	const struct emul_op *op;
 	enum emul_status st;
 
-	in->len = 0;
-	in->map = 0;
-	in->rep = 0;
-	in->prefix66 = false;
-	in->lock = false;
-	in->rex = 0;
-	in->modrm = 0;
+	memset_startat(in, 0, len);
 	in->seg = EMUL_NR_SEGS;
-	in->mem_valid = false;
-	in->rip_relative = false;
-	in->base_rsp = false;
-	in->mem_off = 0;
-	in->imm = 0;
 	e->system = false;
 	e->shadow = false;
 	st = prefixes(e);
 	if (st != EMUL_DONE)
-		goto fail;
-	in->opcode = in->bytes[in->len++];
-	op = &one_byte[in->opcode];
+		return st;
+	in->op = &one_byte[in->opcode];
 	if (in->opcode == 0x0f) {
-		st = need(e, in->len + 1);
+		st = next_byte(e, &in->opcode);
 		if (st != EMUL_DONE)
-			goto fail;
+			return st;
 		in->map = 1;
-		in->opcode = in->bytes[in->len++];
-		op = &two_byte[in->opcode];
+		in->op = &two_byte[in->opcode];
 	}
-	st = EMUL_UNHANDLED;
-	if (op->kind == K_NONE || (op->kind == K_MOVSXD && e->mode != EMUL_LONG64) ||
-	    (in->opcode == 0x82 && !in->map && e->mode == EMUL_LONG64))
-		goto fail;
+	/* 63h is ARPL outside of 64-bit mode, 82h is nothing in it. */
+	if (in->op->kind == K_NONE ||
+	    (!in->map && in->opcode == (e->mode == EMUL_LONG64 ? 0x82 : 0x63)))
+		return EMUL_UNHANDLED;
 	/* 0F C3 and its like take a mandatory prefix to other instructions. */
 	if (in->map && in->opcode == 0xc3 && in->op_size == 2)
-		goto fail;
-	if (op->flags & F_BYTE)
+		return EMUL_UNHANDLED;
+	if (in->op->flags & F_BYTE)
 		in->op_size = 1;
-	st = operands(e, op);
+	st = operands(e);
 	if (st != EMUL_DONE)
-		goto fail;
+		return st;
 	/* CS.limit holds for what is executed, not for what has been read ahead. */
-	if (e->mode != EMUL_LONG64 && (u32)e->rip + (u64)in->len - 1 > e->segs[EMUL_CS].limit) {
-		st = emul_gp(e);
-		goto fail;
-	}
-	if (in->lock && !lock_legal(in, op)) {
-		st = emul_ud(e);
-		goto fail;
-	}
-	in->op = op;
-	return EMUL_DONE;
-fail:
-	in->len = 0;
+	if (e->mode != EMUL_LONG64 && (u32)e->rip + (u64)in->len - 1 > e->segs[EMUL_CS].limit)
+		return emul_gp(e);
+	return in->lock && !lock_legal(e) ? emul_ud(e) : EMUL_DONE;
+}
+
+enum emul_status emul_decode(struct emul *e)
+{
+	enum emul_status st = decode(e);
+
+	if (st != EMUL_DONE)
+		e->insn.len = 0;
 	return st;
 }
 
@@ -508,20 +433,9 @@ bool emul_decode_mov(const u8 *b, enum emul_mode mode, struct emul_mov *m)
 	else if (mod == 2 || rm == 5)
 		i += 4;
 	if (m->has_imm) {
-		switch (m->size) {
-		case 1:
-			m->imm = b[i];
-			i += 1;
-			break;
-		case 2:
-			m->imm = b[i] | b[i + 1] << 8;
-			i += 2;
-			break;
-		default:
-			m->imm = (s64)(s32)(b[i] | b[i + 1] << 8 | b[i + 2] << 16 |
-					    (u32)b[i + 3] << 24);
-			i += 4;
-		}
+		m->imm = (s32)(b[i] | b[i + 1] << 8 | b[i + 2] << 16 | (u32)b[i + 3] << 24);
+		m->imm &= size_mask(m->size);
+		i += min(m->size, 4);
 	}
 	m->len = i;
 	return true;

@@ -34,8 +34,9 @@ struct emul_seg {
 	u64 base;
 };
 
+/* `a ?: b` is: b once a is done. */
 enum emul_status {
-	EMUL_DONE,		/* instruction or REP batch retired; registers are committed */
+	EMUL_DONE = 0,		/* instruction or REP batch retired; registers are committed */
 	EMUL_FAULT,		/* guest exception: vector, has_error, error_code, fault_addr */
 	EMUL_IO,		/* wants userspace; call emul_run() again once it has answered */
 	EMUL_UNHANDLED,		/* not decodable or not implemented; registers unchanged */
@@ -74,6 +75,7 @@ struct emul_ops {
 struct emul_insn {
 	u8 bytes[EMUL_INSN_MAX];
 	u8 nr_bytes;		/* that are valid (fetched or given by DecodeAssists) */
+	/* from here on emul_decode() fills it */
 	u8 len;			/* length of the decoded instruction, 0 = not decoded yet */
 	u8 opcode;
 	u8 map;			/* 0 = one-byte, 1 = 0F */
@@ -85,12 +87,11 @@ struct emul_insn {
 	u8 rex;
 	u8 modrm;
 	u8 seg;			/* effective segment of the memory operand */
-	bool rip_relative;
-	bool base_rsp;		/* address is based on RSP: POP moves it first */
 	bool mem_valid;		/* ModRM names memory */
 	u64 mem_off;		/* effective address before segmentation, truncated to addr_size */
+	bool has_imm;
 	u64 imm;
-	const void *op;		/* table row */
+	const struct emul_op *op;	/* table row */
 };
 
 struct emul {

@@ -13,9 +13,10 @@
 
 /* --- registers --- */
 
-static unsigned int reg_number(const struct emul *e)
+/* The register in the low bits of ModRM or of the opcode. */
+static unsigned int low_reg(const struct emul *e, u8 byte)
 {
-	return modrm_reg(e) | (e->insn.rex & 4 ? 8 : 0);
+	return (byte & 7) | (e->insn.rex & 1 ? 8 : 0);
 }
 
 /* AH, CH, DH, BH: byte registers 4..7 without a REX prefix. */
@@ -39,6 +40,12 @@ static void reg_set(struct emul *e, unsigned int reg, u64 val, unsigned int size
 		e->regs[reg] = merge(e->regs[reg], val, size);
 }
 
+/* The operand beside the memory operand: an immediate or a register. */
+static u64 source(const struct emul *e)
+{
+	return e->insn.has_imm ? e->insn.imm : reg_get(e, reg_number(e), e->insn.op_size);
+}
+
 enum emul_status emul_retire(struct emul *e)
 {
 	e->rip += e->insn.len;
@@ -60,24 +67,25 @@ static enum emul_status mem_write(struct emul *e, u64 val, unsigned int size)
 	return emul_write(e, e->insn.seg, e->insn.mem_off, &val, size);
 }
 
-/* First half of a read-modify-write: write permission is checked before anything is read. */
-static enum emul_status rmw_read(struct emul *e, u64 *addr, u64 *val, unsigned int size)
+static enum emul_status store(struct emul *e, u64 val, unsigned int size)
 {
-	enum emul_status st;
-
-	*val = 0;
-	st = emul_linear(e, e->insn.seg, e->insn.mem_off, size, true, addr);
-	if (st == EMUL_DONE)
-		st = e->ops->probe_write(e, *addr, size);
-	return st == EMUL_DONE ? e->ops->read(e, *addr, val, size) : st;
+	return mem_write(e, val, size) ?: emul_retire(e);
 }
 
-static enum emul_status rmw_write(struct emul *e, u64 addr, u64 old, u64 val, unsigned int size,
-				  bool locked)
+/* First half of a read-modify-write: write permission is checked before anything is read. */
+static enum emul_status rmw_read(struct emul *e, u64 *addr, void *val, unsigned int size)
 {
-	if (locked)
-		return e->ops->cas(e, addr, &old, &val, size);
-	return e->ops->write(e, addr, &val, size);
+	enum emul_status st = emul_linear(e, e->insn.seg, e->insn.mem_off, size, true, addr);
+
+	if (st == EMUL_DONE && size == 16 && (*addr & 15))
+		return emul_gp(e);
+	return st ?: e->ops->probe_write(e, *addr, size) ?: e->ops->read(e, *addr, val, size);
+}
+
+static enum emul_status rmw_write(struct emul *e, u64 addr, const void *old, const void *val,
+				  unsigned int size, bool locked)
+{
+	return locked ? e->ops->cas(e, addr, old, val, size) : e->ops->write(e, addr, val, size);
 }
 
 /* --- arithmetic --- */
@@ -86,24 +94,26 @@ static enum emul_status rmw_write(struct emul *e, u64 addr, u64 old, u64 val, un
 static u64 modified(const struct emul *e, u64 val, u64 *flags)
 {
 	const struct emul_op *op = e->insn.op;
-	unsigned int size = e->insn.op_size, sub = modrm_reg(e), count;
-	u64 reg = reg_get(e, reg_number(e), size);
+	unsigned int size = e->insn.op_size, sub = sub_op(e), count;
+	u64 src = source(e);
 
 	count = op->flags & F_ONE ? 1 : (op->flags & F_CL ? e->regs[EMUL_RCX] : e->insn.imm) & 0xff;
 	switch (op->kind) {
 	case K_ALU_MR:
-		return alu_op((e->insn.opcode >> 3) & 7, val, reg, size, flags);
 	case K_GROUP1:
-		return alu_op(sub, val, e->insn.imm, size, flags);
+		return alu_op(sub, val, src, size, flags);
 	case K_XADD:
-		return alu_op(ALU_ADD, val, reg, size, flags);
+		return alu_op(ALU_ADD, val, src, size, flags);
 	case K_XCHG:
-		return reg;
+		return src;
 	case K_CMPXCHG:		/* memory is written in any case (APM vol. 3, CMPXCHG) */
 		alu_op(ALU_CMP, reg_get(e, EMUL_RAX, size), val, size, flags);
-		return *flags & FLAG_ZF ? reg : val;
+		return *flags & FLAG_ZF ? src : val;
 	case K_SHIFT_DOUBLE:
-		return alu_shld(e->insn.opcode & 8, val, reg, count, size, flags);
+		src = reg_get(e, reg_number(e), size);
+		return alu_shld(e->insn.opcode & 8, val, src, count, size, flags);
+	case K_BT:
+		return alu_bit(sub, val, src, size, flags);
 	case K_GROUP2:
 		return alu_shift(sub, val, count, size, flags);
 	case K_GROUP3:
@@ -115,16 +125,16 @@ static u64 modified(const struct emul *e, u64 val, u64 *flags)
 
 static enum emul_status modify(struct emul *e)
 {
-	unsigned int size = e->insn.op_size, kind = ((const struct emul_op *)e->insn.op)->kind;
-	u64 addr, old, val, flags = e->rflags;
+	unsigned int size = e->insn.op_size, kind = e->insn.op->kind;
+	u64 addr, old = 0, val, flags = e->rflags;
 	enum emul_status st;
 
 	st = rmw_read(e, &addr, &old, size);
 	if (st != EMUL_DONE)
 		return st;
-	val = modified(e, old, &flags) & size_mask(size);
+	val = modified(e, old, &flags);
 	/* XCHG with memory is always locked. */
-	st = rmw_write(e, addr, old, val, size, e->insn.lock || kind == K_XCHG);
+	st = rmw_write(e, addr, &old, &val, size, e->insn.lock || kind == K_XCHG);
 	if (st != EMUL_DONE)
 		return st;
 	if (kind == K_XCHG || kind == K_XADD)
@@ -135,8 +145,8 @@ static enum emul_status modify(struct emul *e)
 	return emul_retire(e);
 }
 
-/* CMP and TEST: two sources. */
-static enum emul_status compare(struct emul *e, unsigned int op, u64 src)
+/* CMP, TEST and BT: two sources. */
+static enum emul_status compare(struct emul *e, unsigned int op)
 {
 	unsigned int size = e->insn.op_size;
 	enum emul_status st;
@@ -145,28 +155,34 @@ static enum emul_status compare(struct emul *e, unsigned int op, u64 src)
 	st = mem_read(e, &val, size);
 	if (st != EMUL_DONE)
 		return st;
-	alu_op(op, val, src, size, &e->rflags);
+	if (e->insn.op->kind == K_BT)
+		alu_bit(op, val, source(e), size, &e->rflags);
+	else
+		alu_op(op, val, source(e), size, &e->rflags);
 	return emul_retire(e);
 }
 
-/* A register as destination, memory of @from bytes as source. */
-static enum emul_status to_reg(struct emul *e, unsigned int kind, unsigned int from)
+/* A register as destination, memory as source, which may be narrower. */
+static enum emul_status to_reg(struct emul *e)
 {
-	unsigned int reg = kind == K_MOFFS_LOAD ? EMUL_RAX : reg_number(e), size = e->insn.op_size;
+	const struct emul_op *op = e->insn.op;
+	unsigned int reg = reg_number(e), size = e->insn.op_size, from = size;
 	u64 val, hi, dst = reg_get(e, reg, size);
 	enum emul_status st;
 
+	if (op->flags & (F_SRC8 | F_SRC16 | F_SRC32))
+		from = op->flags & F_SRC8 ? 1 : op->flags & F_SRC16 ? 2 : 4;
 	st = mem_read(e, &val, from);
 	if (st != EMUL_DONE)
 		return st;
-	switch (kind) {
+	switch (op->kind) {
 	case K_ALU_RM:
-		val = alu_op((e->insn.opcode >> 3) & 7, dst, val, size, &e->rflags);
-		if (((e->insn.opcode >> 3) & 7) == ALU_CMP)
+		val = alu_op(sub_op(e), dst, val, size, &e->rflags);
+		if (sub_op(e) == ALU_CMP)
 			return emul_retire(e);
 		break;
 	case K_IMUL:
-		alu_mul(true, e->insn.map ? dst : e->insn.imm, val, size, &hi, &val, &e->rflags);
+		alu_mul(true, source(e), val, size, &hi, &val, &e->rflags);
 		break;
 	case K_BIT_SCAN:	/* zero leaves the destination alone (APM vol. 3, BSF) */
 		e->rflags = (e->rflags & ~(u64)FLAG_ZF) | (val ? 0 : FLAG_ZF);
@@ -175,8 +191,7 @@ static enum emul_status to_reg(struct emul *e, unsigned int kind, unsigned int f
 		val = e->insn.opcode & 1 ? 63 - __builtin_clzll(val) : __builtin_ctzll(val);
 		break;
 	case K_MOVSX:
-	case K_MOVSXD:
-		val = from == 1 ? (u64)(s8)val : from == 2 ? (u64)(s16)val : (u64)(s32)val;
+		val = sign_extend(val, from);
 		break;
 	case K_CMOV:
 		/* Memory is read, and a 32-bit destination cleared above, in any case. */
@@ -189,9 +204,9 @@ static enum emul_status to_reg(struct emul *e, unsigned int kind, unsigned int f
 }
 
 /* Group 3: MUL, IMUL, DIV, IDIV. Those of bytes have AX for rDX:rAX. */
-static enum emul_status muldiv(struct emul *e, unsigned int sub)
+static enum emul_status muldiv(struct emul *e)
 {
-	unsigned int size = e->insn.op_size;
+	unsigned int size = e->insn.op_size, sub = sub_op(e);
 	u64 src, lo = reg_get(e, EMUL_RAX, size), hi;
 	enum emul_status st;
 
@@ -212,98 +227,43 @@ static enum emul_status muldiv(struct emul *e, unsigned int sub)
 	return emul_retire(e);
 }
 
-/* --- exchanges --- */
+/* A pair of registers as it stands in memory. */
+static void pair(const struct emul *e, unsigned int lo, unsigned int hi, unsigned int half, u8 *buf)
+{
+	memcpy(buf, &e->regs[lo], half);
+	memcpy(buf + half, &e->regs[hi], half);
+}
 
 /* CMPXCHG8B and CMPXCHG16B. */
 static enum emul_status cmpxchg_wide(struct emul *e)
 {
 	unsigned int half = e->insn.op_size == 8 ? 8 : 4;
-	u64 addr, old[2] = {}, val[2];
-	u8 old_bytes[16], new_bytes[16];
+	u8 old[16], expected[16], new[16];
 	enum emul_status st;
 	bool equal;
+	u64 addr;
 
-	if (modrm_reg(e) != 1)
+	if (sub_op(e) != 1)
 		return EMUL_UNHANDLED;
-	st = emul_linear(e, e->insn.seg, e->insn.mem_off, 2 * half, true, &addr);
+	st = rmw_read(e, &addr, old, 2 * half);
 	if (st != EMUL_DONE)
 		return st;
-	if (half == 8 && (addr & 15))
-		return emul_gp(e);
-	st = e->ops->probe_write(e, addr, 2 * half);
-	if (st == EMUL_DONE)
-		st = e->ops->read(e, addr, old_bytes, 2 * half);
-	if (st != EMUL_DONE)
-		return st;
-	memcpy(&old[0], old_bytes, half);
-	memcpy(&old[1], old_bytes + half, half);
-	equal = old[0] == reg_get(e, EMUL_RAX, half) && old[1] == reg_get(e, EMUL_RDX, half);
-	val[0] = equal ? e->regs[EMUL_RBX] : old[0];
-	val[1] = equal ? e->regs[EMUL_RCX] : old[1];
-	memcpy(new_bytes, &val[0], half);
-	memcpy(new_bytes + half, &val[1], half);
-	if (e->insn.lock)
-		st = e->ops->cas(e, addr, old_bytes, new_bytes, 2 * half);
-	else
-		st = e->ops->write(e, addr, new_bytes, 2 * half);
+	pair(e, EMUL_RAX, EMUL_RDX, half, expected);
+	pair(e, EMUL_RBX, EMUL_RCX, half, new);
+	equal = !memcmp(old, expected, 2 * half);
+	st = rmw_write(e, addr, old, equal ? new : old, 2 * half, e->insn.lock);
 	if (st != EMUL_DONE)
 		return st;
 	e->rflags &= ~(u64)FLAG_ZF;
 	if (equal) {
 		e->rflags |= FLAG_ZF;
 	} else {
-		reg_set(e, EMUL_RAX, old[0], half);
-		reg_set(e, EMUL_RDX, old[1], half);
+		e->regs[EMUL_RAX] = 0;
+		e->regs[EMUL_RDX] = 0;
+		memcpy(&e->regs[EMUL_RAX], old, half);
+		memcpy(&e->regs[EMUL_RDX], old + half, half);
 	}
 	return emul_retire(e);
-}
-
-/* --- bits --- */
-
-/* @which: 0 BT, 1 BTS, 2 BTR, 3 BTC. By a register, bit n is in the byte n / 8. */
-static enum emul_status bit_op(struct emul *e, unsigned int which, s64 bit, bool reaches)
-{
-	unsigned int size = e->insn.op_size, bits = 8 * size;
-	u64 off = e->insn.mem_off, addr, old, val, mask;
-	enum emul_status st;
-
-	if (reaches) {
-		s64 word = bit >> (size == 2 ? 4 : size == 4 ? 5 : 6);
-
-		e->insn.mem_off = (off + word * (s64)size) & size_mask(e->insn.addr_size);
-	}
-	mask = 1ull << (bit & (bits - 1));
-	if (which == 0) {
-		st = mem_read(e, &old, size);
-	} else {
-		st = rmw_read(e, &addr, &old, size);
-		val = which == 1 ? old | mask : which == 2 ? old & ~mask : old ^ mask;
-		if (st == EMUL_DONE)
-			st = rmw_write(e, addr, old, val, size, e->insn.lock);
-	}
-	e->insn.mem_off = off;	/* the instruction may be run again */
-	if (st != EMUL_DONE)
-		return st;
-	e->rflags = (e->rflags & ~(u64)FLAG_CF) | (old & mask ? FLAG_CF : 0);
-	return emul_retire(e);
-}
-
-static enum emul_status bit_by_reg(struct emul *e)
-{
-	unsigned int size = e->insn.op_size;
-	u64 raw = reg_get(e, reg_number(e), size);
-	s64 bit = size == 8 ? (s64)raw : size == 4 ? (s32)raw : (s16)raw;
-
-	return bit_op(e, (e->insn.opcode >> 3) & 3, bit, true);
-}
-
-/* --- moves --- */
-
-static enum emul_status store(struct emul *e, u64 val, unsigned int size)
-{
-	enum emul_status st = mem_write(e, val & size_mask(size), size);
-
-	return st == EMUL_DONE ? emul_retire(e) : st;
 }
 
 /* --- stack --- */
@@ -313,11 +273,6 @@ static unsigned int stack_size(const struct emul *e)
 	if (e->mode == EMUL_LONG64)
 		return 8;
 	return e->segs[EMUL_SS].attr & BIT(10) ? 4 : 2;
-}
-
-static unsigned int push_size(const struct emul *e)
-{
-	return e->mode == EMUL_LONG64 && e->insn.op_size == 4 ? 8 : e->insn.op_size;
 }
 
 /* The last access of its instruction: RSP moves at once. */
@@ -340,9 +295,8 @@ static enum emul_status pop_from(struct emul *e, unsigned int reg, u64 *val)
 
 static enum emul_status jump_near(struct emul *e, u64 target)
 {
-	enum emul_status st;
+	enum emul_status st = emul_branch_check(e, &e->segs[EMUL_CS], target);
 
-	st = emul_branch_check(e, &e->segs[EMUL_CS], target);
 	if (st == EMUL_DONE)
 		e->rip = target;
 	return st;
@@ -350,33 +304,24 @@ static enum emul_status jump_near(struct emul *e, u64 target)
 
 static enum emul_status call_near(struct emul *e, u64 target)
 {
-	u64 rip = e->rip;
 	enum emul_status st;
 
-	st = jump_near(e, target & size_mask(push_size(e)));
+	target &= size_mask(push_size(e));
+	st = emul_branch_check(e, &e->segs[EMUL_CS], target) ?: push(e, e->rip + e->insn.len);
 	if (st == EMUL_DONE)
-		st = push(e, rip + e->insn.len);
-	if (st != EMUL_DONE)
-		e->rip = rip;
+		e->rip = target;
 	return st;
 }
 
 static enum emul_status pop(struct emul *e)
 {
 	unsigned int size = push_size(e), width = stack_size(e);
-	u64 off = e->insn.mem_off, val;
 	enum emul_status st;
+	u64 val;
 
-	if (modrm_reg(e))
+	if (sub_op(e))
 		return EMUL_UNHANDLED;
-	st = pop_from(e, EMUL_RSP, &val);
-	if (st != EMUL_DONE)
-		return st;
-	/* An address based on RSP is computed with RSP already moved (APM vol. 3, POP). */
-	if (e->insn.base_rsp)
-		e->insn.mem_off = (off + size) & size_mask(e->insn.addr_size);
-	st = mem_write(e, val, size);
-	e->insn.mem_off = off;
+	st = pop_from(e, EMUL_RSP, &val) ?: mem_write(e, val, size);
 	if (st != EMUL_DONE)
 		return st;
 	reg_set(e, EMUL_RSP, (e->regs[EMUL_RSP] + size) & size_mask(width), width);
@@ -394,10 +339,7 @@ static enum emul_status enter(struct emul *e)
 		return EMUL_UNHANDLED;
 	rsp = (rbp - (u16)e->insn.imm) & size_mask(width);
 	st = emul_linear(e, EMUL_SS, rsp, size, true, &addr);
-	if (st == EMUL_DONE)
-		st = e->ops->probe_write(e, addr, size);
-	if (st == EMUL_DONE)
-		st = push(e, e->regs[EMUL_RBP]);
+	st = st ?: e->ops->probe_write(e, addr, size) ?: push(e, e->regs[EMUL_RBP]);
 	if (st != EMUL_DONE)
 		return st;
 	reg_set(e, EMUL_RBP, rbp, size);
@@ -407,30 +349,28 @@ static enum emul_status enter(struct emul *e)
 
 static enum emul_status stack_op(struct emul *e, unsigned int kind)
 {
-	unsigned int size = push_size(e), low = (e->insn.opcode & 7) | (e->insn.rex & 1 ? 8 : 0);
-	unsigned int base = kind == K_LEAVE ? EMUL_RBP : EMUL_RSP;
+	unsigned int base = kind == K_LEAVE ? EMUL_RBP : EMUL_RSP, reg = low_reg(e, e->insn.opcode);
 	enum emul_status st;
 	u64 val, rsp;
 
 	switch (kind) {
 	case K_PUSH:
-		st = push(e, e->insn.opcode < 0x58 ? e->regs[low] : e->insn.imm);
-		return st == EMUL_DONE ? emul_retire(e) : st;
+		return push(e, e->insn.has_imm ? e->insn.imm : e->regs[reg]) ?: emul_retire(e);
 	case K_CALL:
 		return call_near(e, e->rip + e->insn.len + e->insn.imm);
 	case K_ENTER:
 		return enter(e);
 	}
 	st = pop_from(e, base, &val);
-	rsp = e->regs[base] + size + (kind == K_RET ? (u16)e->insn.imm : 0);
-	if (st == EMUL_DONE && kind == K_RET)
-		st = jump_near(e, val);
+	rsp = e->regs[base] + push_size(e) + (kind == K_RET ? (u16)e->insn.imm : 0);
+	if (kind == K_RET)
+		st = st ?: jump_near(e, val);
 	if (st != EMUL_DONE)
 		return st;
 	reg_set(e, EMUL_RSP, rsp, stack_size(e));
 	if (kind == K_RET)
 		return EMUL_DONE;
-	reg_set(e, kind == K_LEAVE ? EMUL_RBP : low, val, size);
+	reg_set(e, kind == K_LEAVE ? EMUL_RBP : reg, val, push_size(e));
 	return emul_retire(e);
 }
 
@@ -482,13 +422,18 @@ static unsigned int sse_move(const struct emul_insn *in)
 #define FX_ST		32
 #define FX_XMM		160
 
+static unsigned int fx_top(const u8 *fx)
+{
+	return (fx[FX_FSW + 1] >> 3) & 7;
+}
+
 /*
  * MM0 to MM7 are the x87 registers by number, the image has them from the stack's top. Every MMX
  * instruction sets the top to 0 and all tags to valid (APM vol. 1, 5.10.2).
  */
 static void enter_mmx(u8 *fx)
 {
-	unsigned int i, top = (fx[FX_FSW + 1] >> 3) & 7;
+	unsigned int i, top = fx_top(fx);
 	u8 old[8 * 16];
 
 	memcpy(old, fx + FX_ST, sizeof(old));
@@ -500,7 +445,7 @@ static void enter_mmx(u8 *fx)
 
 static enum emul_status sse(struct emul *e)
 {
-	unsigned int move = sse_move(&e->insn), size = move & SSE_SIZE, top;
+	unsigned int move = sse_move(&e->insn), size = move & SSE_SIZE, number = reg_number(e);
 	bool writes = move & SSE_STORE;
 	bool mmx = !e->insn.rep && !e->insn.prefix66 && e->insn.opcode >= 0x6e;
 	u8 *reg, buf[16] = {};
@@ -520,15 +465,14 @@ static enum emul_status sse(struct emul *e)
 		return st;
 	if ((move & SSE_ALIGNED) && (addr & 15))
 		return emul_gp(e);
-	top = (e->fx[FX_FSW + 1] >> 3) & 7;
-	reg = mmx ? e->fx + FX_ST + 16 * ((reg_number(e) - top) & 7) :
-		e->fx + FX_XMM + 16 * reg_number(e);
+	reg = mmx ? e->fx + FX_ST + 16 * ((number - fx_top(e->fx)) & 7) :
+		e->fx + FX_XMM + 16 * number;
 	st = writes ? e->ops->write(e, addr, reg, size) : e->ops->read(e, addr, buf, size);
 	if (st != EMUL_DONE)
 		return st;
 	if (mmx) {	/* as x87 sees it, what was loaded has an exponent of all ones */
 		enter_mmx(e->fx);
-		reg = e->fx + FX_ST + 16 * (reg_number(e) & 7);
+		reg = e->fx + FX_ST + 16 * (number & 7);
 		memset(buf + 8, 0xff, 2);
 	}
 	if (!writes)	/* a load clears what it does not fill */
@@ -536,19 +480,15 @@ static enum emul_status sse(struct emul *e)
 	return emul_retire(e);
 }
 
-/* --- groups --- */
-
 /* --- segments and tables --- */
 
 static enum emul_status load_segment(struct emul *e, unsigned int seg)
 {
-	struct emul_seg s;
 	enum emul_status st;
+	struct emul_seg s;
 	u64 sel;
 
-	st = mem_read(e, &sel, 2);
-	if (st == EMUL_DONE)
-		st = emul_selector(e, seg, sel, &s);
+	st = mem_read(e, &sel, 2) ?: emul_selector(e, seg, sel, &s);
 	if (st != EMUL_DONE)
 		return st;
 	e->segs[seg] = s;
@@ -572,9 +512,7 @@ static enum emul_status jump_far(struct emul *e)
 		return st;
 	memcpy(&offset, ptr, size);
 	memcpy(&sel, ptr + size, 2);
-	st = emul_selector(e, EMUL_CS, sel, &cs);
-	if (st == EMUL_DONE)
-		st = emul_branch_check(e, &cs, offset);
+	st = emul_selector(e, EMUL_CS, sel, &cs) ?: emul_branch_check(e, &cs, offset);
 	if (st != EMUL_DONE)
 		return st;
 	e->segs[EMUL_CS] = cs;
@@ -597,7 +535,7 @@ static enum emul_status group6(struct emul *e, unsigned int sub)
 
 static enum emul_status group45(struct emul *e)
 {
-	unsigned int sub = modrm_reg(e), size = push_size(e);
+	unsigned int sub = sub_op(e), size = push_size(e);
 	enum emul_status st = EMUL_DONE;
 	u64 val;
 
@@ -610,41 +548,41 @@ static enum emul_status group45(struct emul *e)
 	if (e->insn.mem_valid)
 		st = mem_read(e, &val, size);
 	else
-		val = e->regs[(e->insn.modrm & 7) | (e->insn.rex & 1 ? 8 : 0)] & size_mask(size);
-	if (st != EMUL_DONE)
-		return st;
+		val = e->regs[low_reg(e, e->insn.modrm)] & size_mask(size);
 	if (sub == 2)
-		return call_near(e, val);
+		return st ?: call_near(e, val);
 	if (sub == 4)
-		return jump_near(e, val);
-	st = push(e, val);
-	return st == EMUL_DONE ? emul_retire(e) : st;
+		return st ?: jump_near(e, val);
+	return st ?: push(e, val) ?: emul_retire(e);
 }
 
 enum emul_status emul_run(struct emul *e)
 {
 	const struct emul_op *op = e->insn.op;
-	unsigned int size = e->insn.op_size, sub = modrm_reg(e);
+	unsigned int sub = sub_op(e);
 
-	if (op->kind >= K_MOVS && op->kind <= K_OUTS)
-		return emul_string(e, op->kind);
+	if (op->flags & (F_SI | F_DI))
+		return emul_string(e);
 	if (op->kind >= K_PUSH && op->kind <= K_RET)
 		return stack_op(e, op->kind);
 	if (!e->insn.mem_valid && !(op->flags & F_STACK))
 		return EMUL_UNHANDLED;	/* register forms never fault on memory */
 	switch (op->kind) {
-	case K_MOV_MR:
-		return store(e, reg_get(e, reg_number(e), size), size);
 	case K_MOV_MI:
-		return sub ? EMUL_UNHANDLED : store(e, e->insn.imm, size);
+		if (sub)
+			return EMUL_UNHANDLED;
+		fallthrough;
+	case K_MOV_MR:
+		return store(e, source(e), e->insn.op_size);
 	case K_ALU_MR:
-		if (((e->insn.opcode >> 3) & 7) != ALU_CMP)
-			return modify(e);
-		return compare(e, ALU_CMP, reg_get(e, reg_number(e), size));
 	case K_GROUP1:
-		return sub == ALU_CMP ? compare(e, ALU_CMP, e->insn.imm) : modify(e);
+		return sub == ALU_CMP ? compare(e, ALU_CMP) : modify(e);
 	case K_TEST_MR:
-		return compare(e, ALU_AND, reg_get(e, reg_number(e), size));
+		return compare(e, ALU_AND);
+	case K_GROUP3:
+		if (sub >= 4)
+			return muldiv(e);
+		return sub < 2 ? compare(e, ALU_AND) : modify(e);
 	case K_XCHG:
 	case K_XADD:
 	case K_CMPXCHG:
@@ -667,35 +605,24 @@ enum emul_status emul_run(struct emul *e)
 		if (e->cpl && (e->cr4 & CR4_UMIP))
 			return emul_gp(e);
 		return store(e, e->cr0, 2);
-	case K_MOFFS_STORE:
-		return store(e, e->regs[EMUL_RAX], size);
-	case K_MOVSXD:
-		return to_reg(e, op->kind, 4);
-	case K_MOVZX:
-	case K_MOVSX:
-		return to_reg(e, op->kind, op->flags & F_SRC8 ? 1 : 2);
 	case K_BIT_SCAN:
 		if (e->insn.rep == 0xf3)	/* TZCNT, LZCNT where there are BMI1, ABM */
 			return EMUL_UNHANDLED;
 		fallthrough;
 	case K_MOV_RM:
-	case K_MOFFS_LOAD:
+	case K_MOVSX:
 	case K_ALU_RM:
 	case K_IMUL:
 	case K_CMOV:
-		return to_reg(e, op->kind, size);
-	case K_GROUP3:
-		if (sub < 2)
-			return compare(e, ALU_AND, e->insn.imm);
-		return sub < 4 ? modify(e) : muldiv(e, sub);
+		return to_reg(e);
 	case K_GROUP45:
 		return group45(e);
 	case K_POP:
 		return pop(e);
 	case K_BT:
-		return bit_by_reg(e);
-	case K_GROUP8:
-		return sub < 4 ? EMUL_UNHANDLED : bit_op(e, sub & 3, e->insn.imm & 0x3f, false);
+		if (sub < 4)
+			return EMUL_UNHANDLED;
+		return sub == 4 ? compare(e, sub) : modify(e);
 	case K_GROUP9:
 		return cmpxchg_wide(e);
 	case K_SETCC:

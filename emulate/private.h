@@ -28,9 +28,7 @@ enum emul_kind {
 	K_ALU_MR, K_ALU_RM,	/* ADD..CMP, direction; the operation is in opcode bits 5:3 */
 	K_GROUP1,		/* ADD..CMP r/m,imm; the operation is in ModRM.reg */
 	K_TEST_MR, K_XCHG,
-	K_MOV_MR, K_MOV_RM, K_MOV_MI, K_MOV_FROM_SREG, K_MOV_TO_SREG,
-	K_MOFFS_LOAD, K_MOFFS_STORE,
-	K_MOVSXD, K_MOVZX, K_MOVSX,
+	K_MOV_MR, K_MOV_RM, K_MOV_MI, K_MOV_FROM_SREG, K_MOV_TO_SREG, K_MOVSX,
 	K_MOVS, K_CMPS, K_STOS, K_LODS, K_SCAS, K_INS, K_OUTS,
 	K_GROUP2,		/* shifts and rotates */
 	K_GROUP3,		/* TEST, NOT, NEG, MUL, DIV */
@@ -39,7 +37,8 @@ enum emul_kind {
 	K_POP,
 	K_PUSH, K_POP_REG, K_ENTER, K_LEAVE, K_CALL, K_RET,	/* the stack is their memory */
 	K_GROUP6, K_GROUP7, K_SHIFT_DOUBLE, K_BIT_SCAN,
-	K_BT, K_GROUP8, K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
+	K_BT,			/* BT..BTC; the operation is in opcode bits 5:3, or ModRM.reg */
+	K_CMPXCHG, K_GROUP9, K_XADD, K_SETCC, K_CMOV,
 	K_SSE,			/* moves between XMM or MMX registers and memory */
 };
 
@@ -54,6 +53,10 @@ enum emul_kind {
 #define F_CL		BIT(8)	/* shift by CL */
 #define F_IMM16		BIT(9)	/* 16-bit immediate */
 #define F_STACK		BIT(10)	/* memory is accessed though ModRM may name none */
+#define F_SRC32		BIT(11)	/* memory operand of 32 bits (MOVSXD) */
+#define F_MOFFS		BIT(12)	/* the address of memory stands in the instruction */
+#define F_SI		BIT(13)	/* string at rSI */
+#define F_DI		BIT(14)	/* string at rDI */
 
 struct emul_op {
 	u8 kind;
@@ -80,10 +83,25 @@ static inline u64 merge(u64 old, u64 val, unsigned int size)
 	return (old & ~size_mask(size)) | (val & size_mask(size));
 }
 
-/* The ModRM.reg that is part of the opcode in groups. */
-static inline unsigned int modrm_reg(const struct emul *e)
+static inline unsigned int reg_number(const struct emul *e)
 {
-	return (e->insn.modrm >> 3) & 7;
+	return ((e->insn.modrm >> 3) & 7) | (e->insn.rex & 4 ? 8 : 0);
+}
+
+/* What the stack pointer moves by. */
+static inline unsigned int push_size(const struct emul *e)
+{
+	return e->mode == EMUL_LONG64 && e->insn.op_size == 4 ? 8 : e->insn.op_size;
+}
+
+/* Which of an opcode's operations: ModRM.reg, but for those that have an opcode for each. */
+static inline unsigned int sub_op(const struct emul *e)
+{
+	const struct emul_insn *in = &e->insn;
+	bool in_opcode = in->op->kind == K_ALU_MR || in->op->kind == K_ALU_RM ||
+			 (in->op->kind == K_BT && !in->has_imm);
+
+	return ((in_opcode ? in->opcode : in->modrm) >> 3) & 7;
 }
 
 /* address.c */
@@ -103,6 +121,7 @@ enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, u6
 u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags);
 u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags);
 u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u64 *rflags);
+u64 alu_bit(unsigned int op, u64 dst, u64 bit, unsigned int size, u64 *rflags);
 u64 alu_step(unsigned int op, u64 dst, unsigned int size, u64 *rflags);
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags);
 bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size);
@@ -110,6 +129,6 @@ bool alu_condition(unsigned int cc, u64 rflags);
 enum { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
 
 /* string.c */
-enum emul_status emul_string(struct emul *e, unsigned int kind);
+enum emul_status emul_string(struct emul *e);
 
 #endif

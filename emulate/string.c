@@ -26,11 +26,6 @@ static enum emul_status read_element(struct emul *e, unsigned int seg, unsigned 
 	return emul_read(e, seg, address_reg(e, reg), val, e->insn.op_size);
 }
 
-static enum emul_status write_element(struct emul *e, u64 val)
-{
-	return emul_write(e, EMUL_ES, address_reg(e, EMUL_RDI), &val, e->insn.op_size);
-}
-
 /* How many elements may go in one port access: within the buffer, one page, and the count. */
 static unsigned int port_count(const struct emul *e, u64 addr, unsigned int size)
 {
@@ -54,7 +49,7 @@ static enum emul_status port_allowed(struct emul *e, u16 port, unsigned int size
 /* INS, or OUTS where @out, of *count elements at once; that may be lowered. */
 static enum emul_status port_string(struct emul *e, bool out, unsigned int *count)
 {
-	unsigned int size = min(e->insn.op_size, 4), seg = out ? e->insn.seg : EMUL_ES;
+	unsigned int size = e->insn.op_size, seg = out ? e->insn.seg : EMUL_ES;
 	u64 off = address_reg(e, out ? EMUL_RSI : EMUL_RDI), addr, first;
 	u16 port = e->regs[EMUL_RDX];
 	enum emul_status st;
@@ -67,96 +62,80 @@ static enum emul_status port_string(struct emul *e, bool out, unsigned int *coun
 	while (*count > 1 && emul_linear(e, seg, off, *count * size, !out, &addr) != EMUL_DONE)
 		*count /= 2;
 	st = port_allowed(e, port, size);
-	if (st != EMUL_DONE)
-		return st;
-	if (out) {
-		st = e->ops->read(e, first, buf, *count * size);
-		return st == EMUL_DONE ? e->ops->pio_out(e, port, size, buf, count) : st;
-	}
+	if (out)
+		return st ?: e->ops->read(e, first, buf, *count * size) ?:
+		       e->ops->pio_out(e, port, size, buf, count);
 	/* All of it must be writable before the device gives anything away. */
-	st = e->ops->probe_write(e, first, *count * size);
-	if (st == EMUL_DONE)
-		st = e->ops->pio_in(e, port, size, buf, count);
-	return st == EMUL_DONE ? e->ops->write(e, first, buf, *count * size) : st;
+	return st ?: e->ops->probe_write(e, first, *count * size) ?:
+	       e->ops->pio_in(e, port, size, buf, count) ?:
+	       e->ops->write(e, first, buf, *count * size);
 }
 
-/* One iteration, for ports *count at once; *si and *di: do the pointers move? */
-static enum emul_status iterate(struct emul *e, unsigned int kind, unsigned int *count, bool *si,
-				bool *di)
+/* One iteration, for ports *count at once. */
+static enum emul_status iterate(struct emul *e, unsigned int *count)
 {
+	const struct emul_op *op = e->insn.op;
 	unsigned int size = e->insn.op_size;
-	enum emul_status st;
-	u64 a, b;
+	enum emul_status st = EMUL_DONE;
+	u64 a = e->regs[EMUL_RAX], b;
 
-	*si = kind == K_MOVS || kind == K_CMPS || kind == K_LODS || kind == K_OUTS;
-	*di = kind != K_LODS && kind != K_OUTS;
 	*count = 1;
-	switch (kind) {
-	case K_MOVS:
+	if (op->kind == K_INS || op->kind == K_OUTS)
+		return port_string(e, op->kind == K_OUTS, count);
+	if (op->flags & F_SI)
 		st = read_element(e, e->insn.seg, EMUL_RSI, &a);
-		return st == EMUL_DONE ? write_element(e, a) : st;
-	case K_STOS:
-		return write_element(e, e->regs[EMUL_RAX]);
-	case K_LODS:
-		st = read_element(e, e->insn.seg, EMUL_RSI, &a);
-		if (st == EMUL_DONE)
-			e->regs[EMUL_RAX] = merge(e->regs[EMUL_RAX], a, size);
+	if (st != EMUL_DONE)
 		return st;
-	case K_CMPS:
-		st = read_element(e, e->insn.seg, EMUL_RSI, &a);
-		if (st == EMUL_DONE)
-			st = read_element(e, EMUL_ES, EMUL_RDI, &b);
+	switch (op->kind) {
+	case K_MOVS:
+	case K_STOS:
+		return emul_write(e, EMUL_ES, address_reg(e, EMUL_RDI), &a, size);
+	case K_LODS:
+		e->regs[EMUL_RAX] = merge(e->regs[EMUL_RAX], a, size);
+		return EMUL_DONE;
+	default:	/* K_CMPS, K_SCAS */
+		st = read_element(e, EMUL_ES, EMUL_RDI, &b);
 		if (st == EMUL_DONE)
 			alu_op(ALU_CMP, a, b, size, &e->rflags);
 		return st;
-	case K_SCAS:
-		st = read_element(e, EMUL_ES, EMUL_RDI, &b);
-		if (st == EMUL_DONE)
-			alu_op(ALU_CMP, e->regs[EMUL_RAX], b, size, &e->rflags);
-		return st;
-	default:
-		return port_string(e, kind == K_OUTS, count);
 	}
 }
 
 /* REPE and REPNE end at the first difference or match; plain REP at the count alone. */
-static bool compare_ends(const struct emul *e, unsigned int kind)
+static bool compare_ends(const struct emul *e)
 {
-	if (kind != K_CMPS && kind != K_SCAS)
+	if (e->insn.op->kind != K_CMPS && e->insn.op->kind != K_SCAS)
 		return false;
 	return !!(e->rflags & FLAG_ZF) != (e->insn.rep == 0xf3);
 }
 
 /** emul_string() - run a string instruction. EMUL_DONE with RIP moved only when it is over. */
-enum emul_status emul_string(struct emul *e, unsigned int kind)
+enum emul_status emul_string(struct emul *e)
 {
 	struct emul_insn *in = &e->insn;
-	unsigned int size = kind == K_INS || kind == K_OUTS ? min(in->op_size, 4) : in->op_size;
 	unsigned int done, count;
 	enum emul_status st;
-	bool si, di;
 
-	in->op_size = size;
+	if (in->op->kind == K_INS || in->op->kind == K_OUTS)
+		in->op_size = min(in->op_size, 4);
 	for (done = 0; done < BATCH; done += count) {
 		s64 step;
 
 		if (in->rep && !address_reg(e, EMUL_RCX))
-			goto over;
-		st = iterate(e, kind, &count, &si, &di);
+			break;
+		st = iterate(e, &count);
 		if (st != EMUL_DONE)
 			return st;
-		step = (s64)size * count * (e->rflags & FLAG_DF ? -1 : 1);
-		if (si)
+		step = (s64)in->op_size * count * (e->rflags & FLAG_DF ? -1 : 1);
+		if (in->op->flags & F_SI)
 			advance(e, EMUL_RSI, step);
-		if (di)
+		if (in->op->flags & F_DI)
 			advance(e, EMUL_RDI, step);
 		if (!in->rep)
-			goto over;
+			break;
 		advance(e, EMUL_RCX, -(s64)count);
-		if (compare_ends(e, kind) || !address_reg(e, EMUL_RCX))
-			goto over;
+		if (compare_ends(e) || !address_reg(e, EMUL_RCX))
+			break;
 	}
-	return EMUL_DONE;
-over:
-	return emul_retire(e);
+	return done < BATCH ? emul_retire(e) : EMUL_DONE;
 }
