@@ -3,7 +3,6 @@
  * The IOAPIC (Intel 82093AA): 24 pins, each with a redirection entry.
  */
 #include <linux/nospec.h>
-#include <linux/slab.h>
 
 #include "irqchip/private.h"
 
@@ -26,24 +25,13 @@
 #define STORM_LIMIT	10000
 #define STORM_DELAY_NS	(10 * NSEC_PER_MSEC)
 
-struct ioapic {
-	struct irqchip *chip;
-	u64 rte[PINS];		/* Protected by: chip->lock, as all below */
-	u32 irr;		/* latched edges, and levels */
-	u32 lines;
-	u8 select;
-	u8 id;
-	u32 eois[PINS];		/* consecutive EOIs that found the line high */
-	struct hrtimer storm_timer;
-	unsigned long deferred;	/* pins that the timer delivers */
-};
-
 /*
  * Sends the pin's interrupt if it is pending, not masked, and (level) not in service. As
  * lapic_deliver(); -1 where it can't go.
  */
-static int deliver(struct ioapic *io, unsigned int pin)
+static int deliver(struct irqchip *chip, unsigned int pin)
 {
+	struct ioapic *io = &chip->ioapic;
 	u64 e = io->rte[pin];
 	struct apic_msg msg = {
 		.dest = e >> 56,
@@ -58,7 +46,7 @@ static int deliver(struct ioapic *io, unsigned int pin)
 		return -1;
 	if ((e & RTE_LEVEL) && (e & RTE_REMOTE_IRR))
 		return 0;
-	r = lapic_deliver(io->chip, &msg);
+	r = lapic_deliver(chip, &msg);
 	if (!(e & RTE_LEVEL))
 		io->irr &= ~BIT(pin);
 	else if (r >= 0)
@@ -67,8 +55,9 @@ static int deliver(struct ioapic *io, unsigned int pin)
 }
 
 /* An input changes. chip->lock held. 1 delivered, 0 coalesced, -1 masked. */
-int ioapic_set_irq(struct ioapic *io, unsigned int pin, int level)
+int ioapic_set_irq(struct irqchip *chip, unsigned int pin, int level)
 {
+	struct ioapic *io = &chip->ioapic;
 	u32 bit;
 	u64 e;
 
@@ -90,27 +79,27 @@ int ioapic_set_irq(struct ioapic *io, unsigned int pin, int level)
 	if (!(e & RTE_LEVEL) && (e & RTE_MASKED))
 		return -1;
 	io->irr |= bit;
-	return deliver(io, pin);
+	return deliver(chip, pin);
 }
 
 static enum hrtimer_restart storm_over(struct hrtimer *timer)
 {
-	struct ioapic *io = container_of(timer, struct ioapic, storm_timer);
+	struct irqchip *chip = container_of(timer, struct irqchip, ioapic.storm_timer);
 	unsigned long flags;
 	unsigned int pin;
 
-	raw_spin_lock_irqsave(&io->chip->lock, flags);
-	for_each_set_bit(pin, &io->deferred, PINS)
-		deliver(io, pin);
-	io->deferred = 0;
-	raw_spin_unlock_irqrestore(&io->chip->lock, flags);
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	for_each_set_bit(pin, &chip->ioapic.deferred, PINS)
+		deliver(chip, pin);
+	chip->ioapic.deferred = 0;
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return HRTIMER_NORESTART;
 }
 
 /* An APIC ended @vector, which came as @level or edge: pins that sent a level may send again. */
 void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 {
-	struct ioapic *io = chip->ioapic;
+	struct ioapic *io = &chip->ioapic;
 	unsigned long flags, ended = 0;
 	unsigned int pin;
 
@@ -136,7 +125,7 @@ void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 		if (!(io->irr & BIT(pin))) {
 			io->eois[pin] = 0;
 		} else if (++io->eois[pin] < STORM_LIMIT) {
-			deliver(io, pin);
+			deliver(chip, pin);
 		} else {
 			io->eois[pin] = 0;
 			io->deferred |= BIT(pin);
@@ -149,9 +138,9 @@ void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 
 /* --- registers: an index, and a window on what it selects --- */
 
-static u32 read_window(struct ioapic *io)
+static u32 read_window(const struct ioapic *io)
 {
-	unsigned int pin;
+	unsigned int pin = (io->select - 0x10) >> 1;
 
 	switch (io->select) {
 	case 0:
@@ -160,24 +149,23 @@ static u32 read_window(struct ioapic *io)
 	case 1:
 		return VERSION;
 	}
-	if (io->select < 0x10 || io->select >= 0x10 + 2 * PINS)
+	if (io->select < 0x10 || pin >= PINS)
 		return 0xffffffff;
-	pin = array_index_nospec((io->select - 0x10) >> 1, PINS);
+	pin = array_index_nospec(pin, PINS);
 	return io->select & 1 ? io->rte[pin] >> 32 : (u32)io->rte[pin];
 }
 
-static void write_window(struct ioapic *io, u32 val)
+static void write_window(struct irqchip *chip, u32 val)
 {
-	unsigned int pin;
+	struct ioapic *io = &chip->ioapic;
+	unsigned int pin = (io->select - 0x10) >> 1;
 	u64 e;
 
-	if (io->select == 0) {
+	if (io->select == 0)
 		io->id = (val >> 24) & 0xf;
+	if (io->select < 0x10 || pin >= PINS)
 		return;
-	}
-	if (io->select < 0x10 || io->select >= 0x10 + 2 * PINS)
-		return;
-	pin = array_index_nospec((io->select - 0x10) >> 1, PINS);
+	pin = array_index_nospec(pin, PINS);
 	e = io->rte[pin];
 	if (io->select & 1)
 		e = (u32)e | (u64)val << 32;
@@ -191,13 +179,12 @@ static void write_window(struct ioapic *io, u32 val)
 	/* A level line that is high goes now. */
 	if ((e & RTE_LEVEL) && (io->lines & BIT(pin)))
 		io->irr |= BIT(pin);
-	deliver(io, pin);
+	deliver(chip, pin);
 }
 
 /** ioapic_mmio_read() - true where @gpa is the IOAPIC's; @len is 1 to 8. */
 bool ioapic_mmio_read(struct irqchip *chip, u64 gpa, unsigned int len, void *val)
 {
-	struct ioapic *io = chip->ioapic;
 	u32 offset = gpa - IOAPIC_BASE, word = 0;
 	unsigned long flags;
 
@@ -205,9 +192,9 @@ bool ioapic_mmio_read(struct irqchip *chip, u64 gpa, unsigned int len, void *val
 		return false;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if ((offset & ~3u) == 0x00)
-		word = io->select;
+		word = chip->ioapic.select;
 	else if ((offset & ~3u) == 0x10)
-		word = read_window(io);
+		word = read_window(&chip->ioapic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	memset(val, 0, len);
 	word >>= 8 * (offset & 3);
@@ -218,7 +205,6 @@ bool ioapic_mmio_read(struct irqchip *chip, u64 gpa, unsigned int len, void *val
 /** ioapic_mmio_write() - true where @gpa is the IOAPIC's. Only aligned accesses have an effect. */
 bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const void *val)
 {
-	struct ioapic *io = chip->ioapic;
 	u32 offset = gpa - IOAPIC_BASE, word = 0;
 	unsigned long flags;
 
@@ -227,39 +213,26 @@ bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const vo
 	memcpy(&word, val, min(len, 4u));
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if (offset == 0x00)
-		io->select = word;
+		chip->ioapic.select = word;
 	else if (offset == 0x10 && len >= 4)
-		write_window(io, word);
+		write_window(chip, word);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	return true;
 }
 
 /* All pins masked. */
-struct ioapic *ioapic_alloc(struct irqchip *chip)
+void ioapic_init(struct ioapic *io)
 {
-	struct ioapic *io = kzalloc(sizeof(*io), GFP_KERNEL_ACCOUNT);
 	unsigned int pin;
 
-	if (!io)
-		return NULL;
-	io->chip = chip;
 	for (pin = 0; pin < PINS; pin++)
 		io->rte[pin] = RTE_MASKED;
 	hrtimer_setup(&io->storm_timer, storm_over, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
-	return io;
-}
-
-void ioapic_free(struct ioapic *io)
-{
-	if (io)
-		hrtimer_cancel(&io->storm_timer);
-	kfree(io);
 }
 
 /* Of KVM_GET_IRQCHIP. chip->lock held. */
-void ioapic_get_state(struct irqchip *chip, struct kvm_ioapic_state *s)
+void ioapic_get_state(const struct ioapic *io, struct kvm_ioapic_state *s)
 {
-	const struct ioapic *io = chip->ioapic;
 	unsigned int pin;
 
 	s->base_address = IOAPIC_BASE;
@@ -273,7 +246,7 @@ void ioapic_get_state(struct irqchip *chip, struct kvm_ioapic_state *s)
 /* Of KVM_SET_IRQCHIP; what was pending is delivered. chip->lock held. */
 void ioapic_set_state(struct irqchip *chip, const struct kvm_ioapic_state *s)
 {
-	struct ioapic *io = chip->ioapic;
+	struct ioapic *io = &chip->ioapic;
 	unsigned int pin;
 
 	io->select = s->ioregsel;
@@ -281,6 +254,6 @@ void ioapic_set_state(struct irqchip *chip, const struct kvm_ioapic_state *s)
 	io->irr = s->irr & (BIT(PINS) - 1);
 	for (pin = 0; pin < PINS; pin++) {
 		io->rte[pin] = s->redirtbl[pin].bits & (RTE_WRITABLE | RTE_READONLY);
-		deliver(io, pin);
+		deliver(chip, pin);
 	}
 }

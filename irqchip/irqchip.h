@@ -21,8 +21,6 @@
 
 struct irqchip;
 struct lapic;
-struct pic_pair;
-struct ioapic;
 struct pit;
 
 struct irqchip_ops {
@@ -74,6 +72,17 @@ struct lapic {
 	u32 guest_tsc_khz;
 };
 
+struct ioapic {
+	u64 rte[IRQCHIP_NR_GSIS];	/* Protected by: irqchip.lock, as all below */
+	u32 irr;		/* latched edges, and levels */
+	u32 lines;
+	u8 select;
+	u8 id;
+	u32 eois[IRQCHIP_NR_GSIS];	/* consecutive EOIs that found the line high */
+	struct hrtimer storm_timer;
+	unsigned long deferred;	/* pins that the timer delivers */
+};
+
 /* What of it is in the kernel: nothing, the APICs alone (KVM_CAP_SPLIT_IRQCHIP), or all. */
 enum irqchip_kind { IRQCHIP_NONE, IRQCHIP_SPLIT, IRQCHIP_FULL };
 
@@ -84,8 +93,8 @@ struct irqchip {
 	u8 kind;			/* enum irqchip_kind; published with smp_store_release() */
 	/* split: the first routes are the pins of userspace's IOAPIC */
 	unsigned int ioapic_routes;
-	struct pic_pair *pic;
-	struct ioapic *ioapic;
+	struct kvm_pic_state pic[2];	/* Protected by: lock; see pic.c */
+	struct ioapic ioapic;
 	struct pit *pit;		/* NULL until pit_create() */
 	unsigned int nr_lapics;		/* published after lapics[] with smp_store_release() */
 	struct lapic *lapics[IRQCHIP_MAX_VCPUS];
@@ -120,7 +129,7 @@ struct lapic *lapic_create(struct irqchip *chip, u32 id, void *vcpu);
 void lapic_destroy(struct lapic *apic);
 
 /* --- the local APIC, by its vCPU's thread --- */
-void lapic_reset(struct lapic *apic, bool init_event);
+void lapic_reset(struct lapic *apic, bool init);
 /* Highest deliverable vector against PPR, or -1. Cheap where maybe_pending is false. */
 int lapic_pending_slow(struct lapic *apic);
 static inline int lapic_pending(struct lapic *apic)

@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The pair of 8259A interrupt controllers of a PC; names as in Intel's data sheet.
- */
-#include <linux/bitops.h>
-#include <linux/slab.h>
-
-#include "irqchip/private.h"
-
-/*
+ *
  * The state is the ABI's. last_irr is the level of the inputs, priority_add the input of lowest
  * priority + 1, init_state 0 when ready and 1..3 while ICW2..4 are awaited; elcr has the
  * level-triggered inputs, elcr_mask those that may be.
  */
-struct pic_pair {
-	struct irqchip *chip;
-	struct kvm_pic_state pic[2];	/* Protected by: chip->lock */
-};
+#include <linux/bitops.h>
+
+#include "irqchip/private.h"
+
+#define SLAVE_INPUT	2	/* of the master: the slave's output */
 
 /* Input with the highest priority among @mask; 8 for none. */
 static unsigned int highest(const struct kvm_pic_state *p, u8 mask)
@@ -33,7 +28,7 @@ static int pending_input(const struct kvm_pic_state *p, bool master)
 		isr &= ~p->imr;
 	/* In special fully nested mode the slave's requests pass its own one in service. */
 	if (master && p->special_fully_nested_mode)
-		isr &= ~BIT(2);
+		isr &= ~BIT(SLAVE_INPUT);
 	request = highest(p, p->irr & ~p->imr);
 	service = highest(p, isr);
 	return request < service ? (request + p->priority_add) & 7 : -1;
@@ -50,15 +45,14 @@ static void set_line(struct kvm_pic_state *p, unsigned int input, bool level)
 	p->last_irr = level ? p->last_irr | bit : p->last_irr & ~bit;
 }
 
-/* Lets the slave's output drive the master, and the master's the processors. */
-static void update(struct pic_pair *pair)
+/* Lets the slave's output drive the master, and the master's the processors. chip->lock held. */
+static void update(struct irqchip *chip)
 {
-	struct irqchip *chip = pair->chip;
 	unsigned int i, nr = smp_load_acquire(&chip->nr_lapics); /* pairs with lapic_create() */
 	bool out;
 
-	set_line(&pair->pic[0], 2, pending_input(&pair->pic[1], false) >= 0);
-	out = pending_input(&pair->pic[0], true) >= 0;
+	set_line(&chip->pic[0], SLAVE_INPUT, pending_input(&chip->pic[1], false) >= 0);
+	out = pending_input(&chip->pic[0], true) >= 0;
 	if (out == chip->pic_output)
 		return;
 	WRITE_ONCE(chip->pic_output, out);
@@ -70,65 +64,60 @@ static void update(struct pic_pair *pair)
 }
 
 /* An input of the pair (0..15) changes. chip->lock held. 1 delivered, 0 coalesced, -1 masked. */
-int pic_set_irq(struct pic_pair *pair, unsigned int pin, int level)
+int pic_set_irq(struct irqchip *chip, unsigned int pin, int level)
 {
-	struct kvm_pic_state *p = &pair->pic[(pin >> 3) & 1];
+	struct kvm_pic_state *p = &chip->pic[(pin >> 3) & 1];
 	u8 bit = BIT(pin & 7);
 	int r = -1;
 
 	if (!(p->imr & bit))
 		r = !level || !(p->irr & bit);
 	set_line(p, pin & 7, level);
-	update(pair);
+	update(chip);
 	return r;
 }
 
-static void acknowledge(struct kvm_pic_state *p, unsigned int input)
+/* Takes the input that interrupts now, -1: none. */
+static int acknowledge(struct kvm_pic_state *p, bool master)
 {
-	if (p->auto_eoi) {
-		if (p->rotate_on_auto_eoi)
-			p->priority_add = (input + 1) & 7;
-	} else {
+	int input = pending_input(p, master);
+
+	if (input < 0)
+		return -1;
+	if (!p->auto_eoi)
 		p->isr |= BIT(input);
-	}
+	else if (p->rotate_on_auto_eoi)
+		p->priority_add = (input + 1) & 7;
 	/* A level-triggered request stays as long as its line does. */
 	if (!(p->elcr & BIT(input)))
 		p->irr &= ~BIT(input);
+	return input;
 }
 
 /** pic_accept() - interrupt acknowledge: the vector, of input 7 where the request has gone. */
 u8 pic_accept(struct irqchip *chip)
 {
-	struct pic_pair *pair = chip->pic;
-	struct kvm_pic_state *master = &pair->pic[0], *slave = &pair->pic[1];
+	struct kvm_pic_state *p = &chip->pic[0];
+	unsigned int first = 0;
 	unsigned long flags;
-	int input, slave_input;
 	u32 eois = 0;
+	int input;
 	u8 vector;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	input = pending_input(master, true);
-	if (input < 0) {
-		vector = master->irq_base + 7;
-	} else if (input == 2) {
-		acknowledge(master, 2);
-		slave_input = pending_input(slave, false);
-		if (slave_input >= 0) {
-			acknowledge(slave, slave_input);
-			eois = slave->auto_eoi ? BIT(slave_input + 8) : 0;
-		} else {
-			slave_input = 7;
-		}
-		vector = slave->irq_base + slave_input;
-	} else {
-		acknowledge(master, input);
-		eois = master->auto_eoi ? BIT(input) : 0;
-		vector = master->irq_base + input;
+	input = acknowledge(p, true);
+	if (input == SLAVE_INPUT) {
+		p = &chip->pic[1];
+		first = 8;
+		input = acknowledge(p, false);
 	}
-	update(pair);
+	vector = p->irq_base + (input & 7);
+	if (input >= 0 && p->auto_eoi)
+		eois = BIT(first + input);
+	update(chip);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	irqchip_report_eois(chip, eois);
-	if (input == 0)
+	if (first + input == 0)
 		pit_irq_acked(chip);
 	return vector;
 }
@@ -148,7 +137,7 @@ static void write_icw1(struct kvm_pic_state *p, u8 val)
 }
 
 /* Rotations and EOIs. Returns the inputs whose interrupt was ended. */
-static u32 write_ocw2(struct pic_pair *pair, struct kvm_pic_state *p, u8 val)
+static u8 write_ocw2(struct kvm_pic_state *p, u8 val)
 {
 	bool rotate = val & 0x80, specific = val & 0x40, eoi = val & 0x20;
 	unsigned int input = val & 7;
@@ -168,7 +157,7 @@ static u32 write_ocw2(struct pic_pair *pair, struct kvm_pic_state *p, u8 val)
 	if (!eoi)
 		return 0;
 	p->isr &= ~BIT(input);
-	return BIT(p == &pair->pic[1] ? input + 8 : input);
+	return BIT(input);
 }
 
 static void write_ocw3(struct kvm_pic_state *p, u8 val)
@@ -202,37 +191,19 @@ static void write_data(struct kvm_pic_state *p, u8 val)
 	}
 }
 
-static u8 read_poll(struct kvm_pic_state *p)
+static struct kvm_pic_state *by_port(struct irqchip *chip, u16 port)
 {
-	int input = pending_input(p, false);
-
-	p->poll = false;
-	if (input < 0)
-		return 7;
-	acknowledge(p, input);
-	return 0x80 | input;
-}
-
-static struct kvm_pic_state *by_port(struct pic_pair *pair, u16 port)
-{
-	switch (port) {
-	case 0x20 ... 0x21:
-	case 0x4d0:
-		return &pair->pic[0];
-	case 0xa0 ... 0xa1:
-	case 0x4d1:
-		return &pair->pic[1];
-	default:
-		return NULL;
-	}
+	if ((port & ~0x81) == 0x20)
+		return &chip->pic[!!(port & 0x80)];
+	return (port & ~1) == 0x4d0 ? &chip->pic[port & 1] : NULL;
 }
 
 /* Ports 20, 21, A0, A1 and the edge/level registers 4D0, 4D1. */
 bool pic_port_read(struct irqchip *chip, u16 port, u8 *val)
 {
-	struct pic_pair *pair = chip->pic;
-	struct kvm_pic_state *p = by_port(pair, port);
+	struct kvm_pic_state *p = by_port(chip, port);
 	unsigned long flags;
+	int input;
 
 	if (!p)
 		return false;
@@ -240,8 +211,10 @@ bool pic_port_read(struct irqchip *chip, u16 port, u8 *val)
 	if (port >= 0x4d0) {
 		*val = p->elcr;
 	} else if (p->poll) {
-		*val = read_poll(p);
-		update(pair);
+		p->poll = false;
+		input = acknowledge(p, false);
+		*val = input < 0 ? 7 : 0x80 | input;
+		update(chip);
 	} else if (port & 1) {
 		*val = p->imr;
 	} else {
@@ -253,8 +226,7 @@ bool pic_port_read(struct irqchip *chip, u16 port, u8 *val)
 
 bool pic_port_write(struct irqchip *chip, u16 port, u8 val)
 {
-	struct pic_pair *pair = chip->pic;
-	struct kvm_pic_state *p = by_port(pair, port);
+	struct kvm_pic_state *p = by_port(chip, port);
 	unsigned long flags;
 	u32 eois = 0;
 
@@ -270,37 +242,25 @@ bool pic_port_write(struct irqchip *chip, u16 port, u8 val)
 	else if (val & 8)
 		write_ocw3(p, val);
 	else
-		eois = write_ocw2(pair, p, val);
-	update(pair);
+		eois = write_ocw2(p, val) << (p == &chip->pic[1] ? 8 : 0);
+	update(chip);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 	irqchip_report_eois(chip, eois);
 	return true;
 }
 
-/* In its state after power-on. */
-struct pic_pair *pic_alloc(struct irqchip *chip)
+/* The state after power-on. */
+void pic_init(struct irqchip *chip)
 {
-	struct pic_pair *pair = kzalloc(sizeof(*pair), GFP_KERNEL_ACCOUNT);
-
-	if (!pair)
-		return NULL;
-	pair->chip = chip;
 	/* Timer, keyboard, cascade, RTC and FPU are edge-triggered in every PC. */
-	pair->pic[0].elcr_mask = 0xf8;
-	pair->pic[1].elcr_mask = 0xde;
-	return pair;
+	chip->pic[0].elcr_mask = 0xf8;
+	chip->pic[1].elcr_mask = 0xde;
 }
 
-/* The rest as irqchip_get_state() and irqchip_set_state(): chip->lock held. */
-void pic_get_state(struct irqchip *chip, unsigned int which, struct kvm_pic_state *s)
-{
-	*s = chip->pic->pic[which];
-}
-
-/* Any bytes are safe. */
+/* Of KVM_SET_IRQCHIP, any bytes. chip->lock held. */
 void pic_set_state(struct irqchip *chip, unsigned int which, const struct kvm_pic_state *s)
 {
-	struct kvm_pic_state *p = &chip->pic->pic[which];
+	struct kvm_pic_state *p = &chip->pic[which];
 
 	*p = *s;
 	p->priority_add &= 7;
@@ -312,5 +272,5 @@ void pic_set_state(struct irqchip *chip, unsigned int which, const struct kvm_pi
 	p->rotate_on_auto_eoi = !!p->rotate_on_auto_eoi;
 	p->special_fully_nested_mode = !!p->special_fully_nested_mode;
 	p->init4 = !!p->init4;
-	update(chip->pic);
+	update(chip);
 }

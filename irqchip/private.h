@@ -57,26 +57,25 @@ static inline void irqchip_report_eois(struct irqchip *chip, unsigned long input
 }
 
 /* pic.c, ioapic.c: level of an input line, ORed over its sources. chip->lock held. */
-int pic_set_irq(struct pic_pair *pic, unsigned int pin, int level);
-struct pic_pair *pic_alloc(struct irqchip *chip);
-int ioapic_set_irq(struct ioapic *io, unsigned int pin, int level);
-struct ioapic *ioapic_alloc(struct irqchip *chip);
-void ioapic_free(struct ioapic *io);
-void ioapic_eoi(struct irqchip *chip, u8 vector, bool level);
+int pic_set_irq(struct irqchip *chip, unsigned int pin, int level);
+int ioapic_set_irq(struct irqchip *chip, unsigned int pin, int level);
+void pic_init(struct irqchip *chip);
 bool pic_port_read(struct irqchip *chip, u16 port, u8 *val);
 bool pic_port_write(struct irqchip *chip, u16 port, u8 val);
-void pic_get_state(struct irqchip *chip, unsigned int which, struct kvm_pic_state *s);
 void pic_set_state(struct irqchip *chip, unsigned int which, const struct kvm_pic_state *s);
-void ioapic_get_state(struct irqchip *chip, struct kvm_ioapic_state *s);
+void ioapic_init(struct ioapic *io);
+void ioapic_eoi(struct irqchip *chip, u8 vector, bool level);
+void ioapic_get_state(const struct ioapic *io, struct kvm_ioapic_state *s);
 void ioapic_set_state(struct irqchip *chip, const struct kvm_ioapic_state *s);
+
+/* pit.c */
 bool pit_port_read(struct irqchip *chip, u16 port, u8 *val);
 bool pit_port_write(struct irqchip *chip, u16 port, u8 val);
 void pit_irq_acked(struct irqchip *chip);
 void pit_free(struct irqchip *chip);
 
 /* routing.c */
-int routing_init(struct irqchip *chip, bool empty);
+int routing_init(struct irqchip *chip);
 bool routing_has_level_vector(struct irqchip *chip, u8 vector);
-void routing_free(struct irqchip *chip);
 
 #endif

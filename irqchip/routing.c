@@ -72,15 +72,7 @@ bool irqchip_feeds(struct irqchip *chip, u32 gsi, u32 input)
 	return false;
 }
 
-/**
- * irqchip_set_irq() - assert or release a GSI. Any context.
- * @chip: the VM's interrupt controllers
- * @source: who drives the line: IRQ_SOURCE_*
- * @gsi: the line
- * @level: 1 or 0
- *
- * Return: >0 delivered, 0 coalesced, <0 masked, -EINVAL for a GSI without a route.
- */
+/** irqchip_set_irq() - any context. >0 delivered, 0 coalesced, <0 masked, -EINVAL: no route. */
 int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level)
 {
 	struct irq_routing *table;
@@ -106,8 +98,8 @@ int irqchip_set_irq(struct irqchip *chip, int source, u32 gsi, int level)
 	*line = level ? *line | BIT(source) : *line & ~BIT(source);
 	for (i = 0; i < MAX_PER_GSI && route[i].type != ROUTE_NONE; i++) {
 		int one = route[i].type == ROUTE_PIC ?
-			  pic_set_irq(chip->pic, route[i].pin, *line) :
-			  ioapic_set_irq(chip->ioapic, route[i].pin, *line);
+			  pic_set_irq(chip, route[i].pin, *line) :
+			  ioapic_set_irq(chip, route[i].pin, *line);
 
 		r = r < 0 ? one : r + max(one, 0);
 	}
@@ -172,15 +164,7 @@ static void publish(struct irqchip *chip, struct irq_routing *table)
 		kvfree_rcu(old, rcu);
 }
 
-/**
- * irqchip_set_routing() - KVM_SET_GSI_ROUTING: replace the table. vm->lock held; sleeps.
- * @chip: the VM's interrupt controllers
- * @entries: the new table
- * @nr: its length
- *
- * Return: 0, -ENOMEM, or -EINVAL for flags, unknown types or chips, pins and GSIs out of range, two
- * entries for one chip and GSI; the old table stays then.
- */
+/** irqchip_set_routing() - KVM_SET_GSI_ROUTING. vm->lock held; sleeps. 0, -EINVAL, -ENOMEM. */
 int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry *entries,
 			unsigned int nr)
 {
@@ -198,7 +182,7 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 		return -ENOMEM;
 	for (i = 0; i < nr; i++) {
 		r = add_route(chip, table, &entries[i]);
-		if (r) {
+		if (r) {	/* the old table stays */
 			kvfree(table);
 			return r;
 		}
@@ -225,28 +209,19 @@ bool routing_has_level_vector(struct irqchip *chip, u8 vector)
 	return found;
 }
 
-/*
- * The default: GSI n to IOAPIC pin n, and below 16 to PIC input n as well; or empty, where both are
- * in userspace. 0 or -ENOMEM.
- */
-int routing_init(struct irqchip *chip, bool empty)
+/* The default: GSI n to IOAPIC pin n, and below 16 to PIC input n as well. 0 or -ENOMEM. */
+int routing_init(struct irqchip *chip)
 {
 	struct irq_routing *table = table_alloc(IRQCHIP_NR_GSIS);
 	unsigned int gsi;
 
 	if (!table)
 		return -ENOMEM;
-	for (gsi = 0; !empty && gsi < IRQCHIP_NR_GSIS; gsi++) {
+	for (gsi = 0; gsi < IRQCHIP_NR_GSIS; gsi++) {
 		table->route[gsi][0] = (struct route) { .type = ROUTE_IOAPIC, .pin = gsi };
 		if (gsi < 2 * PIC_PINS)
 			table->route[gsi][1] = (struct route) { .type = ROUTE_PIC, .pin = gsi };
 	}
 	publish(chip, table);
 	return 0;
-}
-
-void routing_free(struct irqchip *chip)
-{
-	kvfree(rcu_dereference_protected(chip->routing, true));
-	RCU_INIT_POINTER(chip->routing, NULL);
 }
