@@ -57,8 +57,6 @@ struct lapic {
 	struct irqchip *chip;
 	u64 base;		/* MSR 0x1B */
 	u64 tscdeadline;	/* guest TSC units */
-	/* one 4 KiB page in the architectural layout (offset 0x20 = ID ...) */
-	u8 *regs;
 	struct hrtimer timer;
 	u8 highest_isr;		/* highest vector in service, 0: none */
 	/* timer (lapic_timer.c) */
@@ -70,6 +68,7 @@ struct lapic {
 	/* how the guest's TSC relates to the host's, for TSC-deadline: set by svm/ */
 	u64 tsc_offset;		/* guest TSC = (host TSC * ratio) + tsc_offset */
 	u32 guest_tsc_khz;
+	u8 regs[KVM_APIC_REG_SIZE] __aligned(16);	/* offsets as in the register page */
 };
 
 struct ioapic {

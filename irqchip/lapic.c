@@ -31,6 +31,11 @@ static bool hw_enabled(const struct lapic *apic)
 	return READ_ONCE(apic->base) & MSR_IA32_APICBASE_ENABLE;
 }
 
+static void kick(struct lapic *apic)
+{
+	apic->chip->ops->kick(apic);
+}
+
 static void update_enabled(struct lapic *apic)
 {
 	WRITE_ONCE(apic->enabled, hw_enabled(apic) &&
@@ -50,16 +55,19 @@ static void reset_identity(struct lapic *apic)
 /* --- IRR, ISR, PPR --- */
 
 /* Registers of 256 bits: eight words, 16 bytes apart. */
+static unsigned long *vector_word(struct lapic *apic, u32 reg, u8 vector)
+{
+	return (unsigned long *)(apic->regs + reg + (vector >> 5) * 16);
+}
+
 static bool set_vector(struct lapic *apic, u32 reg, u8 vector)
 {
-	return test_and_set_bit(vector & 31,
-				(unsigned long *)(apic->regs + reg + (vector >> 5) * 16));
+	return test_and_set_bit(vector & 31, vector_word(apic, reg, vector));
 }
 
 static bool clear_vector(struct lapic *apic, u32 reg, u8 vector)
 {
-	return test_and_clear_bit(vector & 31,
-				  (unsigned long *)(apic->regs + reg + (vector >> 5) * 16));
+	return test_and_clear_bit(vector & 31, vector_word(apic, reg, vector));
 }
 
 static bool test_vector(const struct lapic *apic, u32 reg, u8 vector)
@@ -141,13 +149,7 @@ void lapic_accept(struct lapic *apic, u8 vector)
 		WRITE_ONCE(apic->highest_isr, vector);
 }
 
-/**
- * lapic_put_back() - the vCPU has not taken the interrupt after all: ISR to IRR.
- * @apic: the APIC
- * @vector: what lapic_accept() got
- *
- * Return: false where it is not in service (userspace has changed the registers).
- */
+/** lapic_put_back() - it was not taken after all: ISR to IRR. False: it is not in service. */
 bool lapic_put_back(struct lapic *apic, u8 vector)
 {
 	if (!leave_service(apic, vector))
@@ -173,20 +175,16 @@ void lapic_eoi(struct lapic *apic)
 	} else if (level && routing_has_level_vector(apic->chip, vector)) {
 		apic->eoi_vector = vector;
 		set_bit(LAPIC_EV_EOI, &apic->events);
-		apic->chip->ops->kick(apic);
+		kick(apic);
 	}
 }
 
-/**
- * lapic_eoi_can_wait() - would an EOI now unblock nothing and tell nobody? (PV EOI)
- * @apic: the APIC
- *
- * Return: true where one edge-triggered interrupt is in service and none waits.
- */
+/** lapic_eoi_can_wait() - would an EOI now unblock nothing and tell nobody? (PV EOI) */
 bool lapic_eoi_can_wait(const struct lapic *apic)
 {
 	unsigned int i, in_service = 0;
 
+	/* One edge-triggered interrupt is in service and none waits. */
 	if (!apic->highest_isr || READ_ONCE(apic->maybe_pending) ||
 	    READ_ONCE(apic->chip->resampling) ||
 	    test_vector(apic, APIC_TMR, apic->highest_isr))
@@ -196,12 +194,7 @@ bool lapic_eoi_can_wait(const struct lapic *apic)
 	return in_service == 1;
 }
 
-/**
- * lapic_accepts_pic() - does the PIC's INTR reach this vCPU?
- * @apic: the APIC
- *
- * Return: true on the boot processor with an unmasked ExtINT LVT0 or a disabled APIC.
- */
+/** lapic_accepts_pic() - does the PIC's INTR reach this vCPU? Only the boot processor. */
 bool lapic_accepts_pic(struct lapic *apic)
 {
 	u32 lvt0 = lapic_reg(apic, APIC_LVT0);
@@ -224,11 +217,6 @@ void lapic_set_cr8(struct lapic *apic, u8 cr8)
 }
 
 /* --- messages --- */
-
-static void kick(struct lapic *apic)
-{
-	apic->chip->ops->kick(apic);
-}
 
 /* A vector into IRR: 1, or 0 where it waits there already. */
 static int request_vector(struct lapic *apic, u8 vector, bool trig_level)
@@ -433,6 +421,12 @@ static void write_icr(struct lapic *apic, u32 low, u32 dest)
 
 /* --- registers --- */
 
+/* Of register @n. What lies outside of the page gets 0, where no register is. */
+static u32 reg_offset(u32 n)
+{
+	return array_index_nospec(n, KVM_APIC_REG_SIZE / 16) << 4;
+}
+
 static u32 read_reg(struct lapic *apic, u32 offset)
 {
 	switch (offset) {
@@ -463,7 +457,7 @@ static bool reg_exists(u32 offset)
 /** lapic_mmio_read() - a 32-bit read at @offset of the register page; 0 where nothing is. */
 u32 lapic_mmio_read(struct lapic *apic, u32 offset)
 {
-	offset &= 0xff0;
+	offset = reg_offset(offset >> 4);
 	if (offset == APIC_EOI)
 		return 0;
 	if (!reg_exists(offset)) {
@@ -542,10 +536,7 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 		write_lvt(apic, offset, val);
 		return true;
 	case APIC_TMICT:
-		if (lapic_timer_deadline_mode(apic))
-			return true;
-		lapic_set_reg(apic, APIC_TMICT, val);
-		lapic_timer_restart(apic);
+		lapic_timer_set_count(apic, val);
 		return true;
 	case APIC_TDCR:
 		lapic_timer_set_divisor(apic, val & writable(APIC_TDCR));
@@ -558,7 +549,7 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 /** lapic_mmio_write() - a 32-bit write at @offset of the register page. */
 void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 {
-	offset &= 0xff0;
+	offset = reg_offset(offset >> 4);
 	switch (offset) {
 	case APIC_ID:
 	case APIC_LDR:
@@ -580,13 +571,13 @@ void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 /** lapic_msr_read() - x2APIC registers and IA32_TSC_DEADLINE. 0, or -EINVAL (#GP). */
 int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 {
-	u32 offset = array_index_nospec(msr - APIC_BASE_MSR, 0x100) << 4;
+	u32 offset = reg_offset(msr - APIC_BASE_MSR);
 
 	if (msr == MSR_IA32_TSC_DEADLINE) {
 		*val = lapic_timer_deadline_mode(apic) ? READ_ONCE(apic->tscdeadline) : 0;
 		return 0;
 	}
-	if (msr - APIC_BASE_MSR > 0xff || !lapic_x2apic(apic) || !reg_exists(offset))
+	if (!lapic_x2apic(apic) || !reg_exists(offset))
 		return -EINVAL;
 	switch (offset) {
 	case APIC_DFR:
@@ -595,29 +586,25 @@ int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 	case APIC_ARBPRI:
 	case APIC_RRR:
 		return -EINVAL;
-	case APIC_ID:
-		*val = apic->id;
-		return 0;
 	case APIC_ICR:
 		*val = lapic_reg(apic, APIC_ICR) | (u64)lapic_reg(apic, APIC_ICR2) << 32;
 		return 0;
-	default:
-		*val = read_reg(apic, offset);
-		return 0;
 	}
+	*val = read_reg(apic, offset);
+	return 0;
 }
 
 /** lapic_msr_write() - likewise. */
 int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 {
-	u32 offset = array_index_nospec(msr - APIC_BASE_MSR, 0x100) << 4;
+	u32 offset = reg_offset(msr - APIC_BASE_MSR);
 
 	if (msr == MSR_IA32_TSC_DEADLINE) {
 		if (lapic_timer_deadline_mode(apic))
 			lapic_timer_set_deadline(apic, val);
 		return 0;
 	}
-	if (msr - APIC_BASE_MSR > 0xff || !lapic_x2apic(apic))
+	if (!lapic_x2apic(apic))
 		return -EINVAL;
 	if (offset == APIC_ICR) {
 		if ((u32)val & ICR_RESERVED)
@@ -644,13 +631,11 @@ int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 /* --- APIC_BASE --- */
 
 /**
- * lapic_set_base() - write IA32_APIC_BASE.
+ * lapic_set_base() - write IA32_APIC_BASE. 0, or -EINVAL.
  * @apic: the APIC
  * @val: the value
- * @host: from userspace, which may restore any valid mode
- *
- * Return: 0, -EINVAL for reserved bits, and for the guest's going from disabled to x2APIC mode or
- * from there to xAPIC mode (APM vol. 2, 16.9).
+ * @host: from userspace, which may restore any valid mode; the guest may not go from disabled to
+ *	  x2APIC mode or from there to xAPIC mode (APM vol. 2, 16.9)
  */
 int lapic_set_base(struct lapic *apic, u64 val, bool host)
 {
@@ -682,11 +667,7 @@ int lapic_set_base(struct lapic *apic, u64 val, bool host)
 
 /* --- life --- */
 
-/**
- * lapic_reset() - RESET or INIT (APM vol. 2, 14.1.3 and 16.3.3).
- * @apic: the APIC
- * @init: INIT, which keeps the base and what has been sent to this processor
- */
+/** lapic_reset() - RESET, or INIT, after which base and events stay (APM vol. 2, 16.3.3). */
 void lapic_reset(struct lapic *apic, bool init)
 {
 	if (!init) {
@@ -697,7 +678,7 @@ void lapic_reset(struct lapic *apic, bool init)
 	lapic_timer_reset(apic);
 	/* Disabled first, so that nothing that is sent meanwhile is half forgotten. */
 	WRITE_ONCE(apic->enabled, false);
-	memset(apic->regs, 0, PAGE_SIZE);
+	memset(apic->regs, 0, sizeof(apic->regs));
 	reset_identity(apic);
 	lapic_set_reg(apic, APIC_LVR, APIC_VERSION);
 	lapic_set_reg(apic, APIC_DFR, 0xffffffff);
@@ -711,14 +692,7 @@ void lapic_reset(struct lapic *apic, bool init)
 	WRITE_ONCE(apic->maybe_pending, false);
 }
 
-/**
- * lapic_create() - make the APIC of a vCPU and publish it. vm->lock held; sleeps.
- * @chip: the VM's interrupt controllers
- * @id: APIC id
- * @vcpu: for irqchip_ops.kick
- *
- * Return: the APIC, or NULL without memory.
- */
+/** lapic_create() - make and publish the APIC of a vCPU. vm->lock held; sleeps. Or NULL. */
 struct lapic *lapic_create(struct irqchip *chip, u32 id, void *vcpu)
 {
 	struct lapic *apic;
@@ -728,11 +702,6 @@ struct lapic *lapic_create(struct irqchip *chip, u32 id, void *vcpu)
 	apic = kzalloc(sizeof(*apic), GFP_KERNEL_ACCOUNT);
 	if (!apic)
 		return NULL;
-	apic->regs = (u8 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!apic->regs) {
-		kfree(apic);
-		return NULL;
-	}
 	apic->id = id;
 	apic->vcpu = vcpu;
 	apic->chip = chip;
@@ -745,23 +714,20 @@ struct lapic *lapic_create(struct irqchip *chip, u32 id, void *vcpu)
 	return apic;
 }
 
-/**
- * lapic_destroy() - the VM is going. Sleeps.
- * @apic: the APIC
- *
- * The PIT may still tick and an irqfd may still be on its way: hide the APICs, all at once, and
- * wait for messages under way. They are sent from hard interrupts, under raw locks or RCU.
- */
+/** lapic_destroy() - the VM is going. Sleeps. */
 void lapic_destroy(struct lapic *apic)
 {
 	struct irqchip *chip = apic->chip;
 
+	/*
+	 * The PIT may still tick and an irqfd may still be on its way: hide the APICs, all at once,
+	 * and wait for messages under way, sent from hard interrupts, under raw locks or RCU.
+	 */
 	if (READ_ONCE(chip->nr_lapics)) {
 		WRITE_ONCE(chip->nr_lapics, 0);
 		synchronize_rcu_expedited();
 	}
 	lapic_timer_stop(apic);
-	free_page((unsigned long)apic->regs);
 	kfree(apic);
 }
 
@@ -805,13 +771,7 @@ static void sanitise(struct lapic *apic)
 	}
 }
 
-/**
- * lapic_set_state() - KVM_SET_LAPIC. Derived state is computed anew.
- * @apic: the APIC
- * @s: the registers, any bytes
- *
- * Return: 0, or -EINVAL in x2APIC mode with 32-bit ids where the ID is not the vCPU's.
- */
+/** lapic_set_state() - KVM_SET_LAPIC, any bytes. 0, or -EINVAL for an ID that can't be. */
 int lapic_set_state(struct lapic *apic, const struct kvm_lapic_state *s)
 {
 	u32 id = *(const u32 *)(s->regs + APIC_ID);

@@ -39,20 +39,23 @@ static unsigned int divide_shift(const struct lapic *apic)
 	return (code + 1) & 7;
 }
 
-/* Of a count; below 2^63, as irqchip_check_bus_cycle() sees to. */
+static bool periodic(const struct lapic *apic)
+{
+	return mode(apic) == APIC_LVT_TIMER_PERIODIC;
+}
+
+/* How long a count takes; below 2^63, as irqchip_check_bus_cycle() sees to. */
 static u64 to_ns(const struct lapic *apic, u32 count)
 {
-	return ((u64)count << divide_shift(apic)) * apic->chip->bus_cycle_ns;
+	u64 ns = ((u64)count << divide_shift(apic)) * apic->chip->bus_cycle_ns;
+
+	return ns && periodic(apic) ? max(ns, MIN_PERIOD_NS) : ns;
 }
 
 /* The length of a period, 0 where the mode has none. */
 static u64 period(const struct lapic *apic)
 {
-	u32 count = lapic_reg(apic, APIC_TMICT);
-
-	if (mode(apic) != APIC_LVT_TIMER_PERIODIC || !count)
-		return 0;
-	return max(to_ns(apic, count), MIN_PERIOD_NS);
+	return periodic(apic) ? to_ns(apic, lapic_reg(apic, APIC_TMICT)) : 0;
 }
 
 /* From now to a deadline in guest TSC units; 0 if it has passed. */
@@ -67,11 +70,7 @@ static u64 until(const struct lapic *apic, u64 deadline)
 		       max(READ_ONCE(apic->guest_tsc_khz), 1u)) + 1;
 }
 
-/**
- * lapic_set_tsc_offset() - the guest's TSC was moved: arm a deadline anew. The vCPU's thread.
- * @apic: the APIC
- * @offset: guest TSC less host TSC
- */
+/** lapic_set_tsc_offset() - guest TSC less host TSC, which a deadline waits by. Its thread. */
 void lapic_set_tsc_offset(struct lapic *apic, u64 offset)
 {
 	u64 deadline;
@@ -150,31 +149,33 @@ static void start(struct lapic *apic, u32 count)
 	u64 ns = to_ns(apic, count);
 
 	if (ns)
-		arm(apic, mode(apic) == APIC_LVT_TIMER_PERIODIC ? max(ns, MIN_PERIOD_NS) : ns);
+		arm(apic, ns);
 }
 
-/* The initial count was written. */
-void lapic_timer_restart(struct lapic *apic)
+/* The initial count is written. */
+void lapic_timer_set_count(struct lapic *apic, u32 count)
 {
+	if (lapic_timer_deadline_mode(apic))
+		return;
 	lapic_timer_stop(apic);
-	start(apic, lapic_reg(apic, APIC_TMICT));
+	lapic_set_reg(apic, APIC_TMICT, count);
+	start(apic, count);
 }
 
 /*
- * The registers were set from userspace: go on from the current count. A one-shot count of 0 has
- * run out already; a period begins anew.
+ * The registers were set from userspace, with the timer stopped: go on from the current count. A
+ * one-shot count of 0 has run out already; a period begins anew.
  */
 void lapic_timer_restore(struct lapic *apic)
 {
 	u32 initial = lapic_reg(apic, APIC_TMICT), left = lapic_reg(apic, APIC_TMCCT);
 
-	lapic_timer_stop(apic);
 	if (lapic_timer_deadline_mode(apic)) {
 		lapic_timer_set_deadline(apic, apic->tscdeadline);
 		return;
 	}
 	apic->tscdeadline = 0;
-	if (!left && mode(apic) == APIC_LVT_TIMER_PERIODIC)
+	if (!left && periodic(apic))
 		left = initial;
 	start(apic, min(left, initial));
 }

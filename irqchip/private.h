@@ -24,7 +24,7 @@ int lapic_inject(struct lapic *apic, u32 mode, u8 vector, bool trig_level);
 
 /* lapic_timer.c */
 void lapic_timer_init(struct lapic *apic);
-void lapic_timer_restart(struct lapic *apic);
+void lapic_timer_set_count(struct lapic *apic, u32 count);
 void lapic_timer_restore(struct lapic *apic);
 void lapic_timer_reset(struct lapic *apic);
 void lapic_timer_stop(struct lapic *apic);
