@@ -35,6 +35,11 @@ struct pit {
 	struct hrtimer timer;
 };
 
+static struct kvm_pit_channel_state *channel(struct pit *pit, unsigned int i)
+{
+	return &pit->s.channels[array_index_nospec(i, 3)];
+}
+
 static u64 ticks_to_ns(u64 ticks)
 {
 	return mul_u64_u32_div(ticks, NSEC_PER_SEC, PIT_HZ);
@@ -185,8 +190,8 @@ static void latch_status(struct kvm_pit_channel_state *c)
 
 static void write_control(struct pit *pit, u8 val)
 {
-	unsigned int i = val >> 6;
-	struct kvm_pit_channel_state *c;
+	unsigned int i = val >> 6, rw = (val >> 4) & 3;
+	struct kvm_pit_channel_state *c = channel(pit, i);
 
 	if (i == 3) {		/* read-back */
 		for (i = 0; i < 3; i++) {
@@ -199,14 +204,13 @@ static void write_control(struct pit *pit, u8 val)
 		}
 		return;
 	}
-	c = &pit->s.channels[array_index_nospec(i, 3)];
-	if (((val >> 4) & 3) == RW_LATCH) {
+	if (rw == RW_LATCH) {
 		latch_count(c);
 		return;
 	}
-	c->rw_mode = (val >> 4) & 3;
-	c->read_state = c->rw_mode;
-	c->write_state = c->rw_mode;
+	c->rw_mode = rw;
+	c->read_state = rw;
+	c->write_state = rw;
 	c->mode = (val >> 1) & 7;
 	if (c->mode > 5)
 		c->mode -= 4;
@@ -216,11 +220,9 @@ static void write_control(struct pit *pit, u8 val)
 	c->count_load_time = 0;
 }
 
-/* True where channel 0 starts to count. */
-static bool write_count(struct pit *pit, unsigned int i, u8 val)
+/* True where counting starts. */
+static bool write_count(struct kvm_pit_channel_state *c, u8 val)
 {
-	struct kvm_pit_channel_state *c = &pit->s.channels[array_index_nospec(i, 3)];
-
 	if (c->rw_mode == RW_LOW) {
 		load(c, val);
 	} else if (c->rw_mode == RW_HIGH) {
@@ -233,12 +235,11 @@ static bool write_count(struct pit *pit, unsigned int i, u8 val)
 		c->write_latch = val;
 		return false;
 	}
-	return i == 0;
+	return true;
 }
 
-static u8 read_count(struct pit *pit, unsigned int i)
+static u8 read_count(struct kvm_pit_channel_state *c)
 {
-	struct kvm_pit_channel_state *c = &pit->s.channels[array_index_nospec(i, 3)];
 	u16 count;
 	bool low;
 
@@ -281,7 +282,7 @@ static void write_speaker(struct pit *pit, u8 val)
 
 static bool claims(const struct pit *pit, u16 port)
 {
-	return pit && ((port >= 0x40 && port <= 0x43) || (port == 0x61 && pit->speaker_port));
+	return pit && ((port & ~3) == 0x40 || (port == 0x61 && pit->speaker_port));
 }
 
 /* Ports 40h to 43h, and 61h where asked for. */
@@ -296,7 +297,7 @@ bool pit_port_read(struct irqchip *chip, u16 port, u8 *val)
 	if (port == 0x61)
 		*val = read_speaker(pit);
 	else
-		*val = port == 0x43 ? 0 : read_count(pit, port - 0x40);
+		*val = port == 0x43 ? 0 : read_count(channel(pit, port - 0x40));
 	raw_spin_unlock_irqrestore(&pit->lock, flags);
 	return true;
 }
@@ -305,25 +306,18 @@ bool pit_port_write(struct irqchip *chip, u16 port, u8 val)
 {
 	struct pit *pit = READ_ONCE(chip->pit);
 	unsigned long flags;
-	bool stop, start = false;
 
 	if (!claims(pit, port))
 		return false;
-	/*
-	 * A write to channel 0, or a new mode for it, ends the running count; the callback takes
-	 * the lock.
-	 */
-	stop = port == 0x40 || (port == 0x43 && val >> 6 == 0 && (val & 0x30));
-	if (stop)
+	/* Channel 0's count or mode ends the running count; the callback takes the lock. */
+	if (port == 0x40 || (port == 0x43 && val >> 6 == 0 && (val & 0x30)))
 		hrtimer_cancel(&pit->timer);
 	raw_spin_lock_irqsave(&pit->lock, flags);
 	if (port == 0x61)
 		write_speaker(pit, val);
 	else if (port == 0x43)
 		write_control(pit, val);
-	else
-		start = write_count(pit, port - 0x40, val);
-	if (start)
+	else if (write_count(channel(pit, port - 0x40), val) && port == 0x40)
 		arm(pit);
 	raw_spin_unlock_irqrestore(&pit->lock, flags);
 	return true;
@@ -331,13 +325,27 @@ bool pit_port_write(struct irqchip *chip, u16 port, u8 val)
 
 /* --- life and state --- */
 
-/**
- * pit_create() - KVM_CREATE_PIT2. vm->lock held; sleeps.
- * @chip: the VM's interrupt controllers
- * @cfg: flags: KVM_PIT_SPEAKER_DUMMY
- *
- * Return: 0, -EEXIST, -ENOENT without the irqchip, -ENOMEM.
- */
+/* Any bytes become a state that the guest could have made; zeroes become all but mode and gate. */
+static void sanitise(struct kvm_pit_channel_state *c)
+{
+	if (!c->count || c->count > 65536)
+		c->count = 65536;
+	c->count_latched = min_t(u8, c->count_latched, 2);
+	c->status_latched = !!c->status_latched;
+	c->rw_mode = c->rw_mode & 3 ?: RW_WORD;
+	if (c->read_state != RW_HIGH_NEXT)
+		c->read_state = c->rw_mode;
+	if (c->write_state != RW_HIGH_NEXT)
+		c->write_state = c->rw_mode;
+	if (c->mode > 5)
+		c->mode = 3;
+	c->bcd &= 1;
+	c->gate = !!c->gate;
+	if (c->count_load_time)	/* nothing says how far it had come */
+		c->count_load_time = ktime_get();
+}
+
+/** pit_create() - KVM_CREATE_PIT2. vm->lock held; sleeps. 0, -EEXIST, -ENOENT, -ENOMEM. */
 int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg)
 {
 	struct pit *pit;
@@ -355,16 +363,12 @@ int pit_create(struct irqchip *chip, const struct kvm_pit_config *cfg)
 	pit->reinject = true;
 	raw_spin_lock_init(&pit->lock);
 	hrtimer_setup(&pit->timer, tick, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
-	for (i = 0; i < 3; i++)
-		pit->s.channels[i] = (struct kvm_pit_channel_state) {
-			.count = 65536,
-			.read_state = RW_WORD,
-			.write_state = RW_WORD,
-			.rw_mode = RW_WORD,
-			.mode = 3,
-			.gate = i != 2,
-		};
-	/* As chip->pic. */
+	for (i = 0; i < 3; i++) {
+		pit->s.channels[i].mode = 3;
+		pit->s.channels[i].gate = i != 2;
+		sanitise(&pit->s.channels[i]);
+	}
+	/* As chip->kind. */
 	smp_store_release(&chip->pit, pit);
 	return 0;
 }
@@ -409,13 +413,7 @@ int pit_get_state(struct irqchip *chip, struct kvm_pit_state2 *s)
 	return 0;
 }
 
-/**
- * pit_set_state() - KVM_SET_PIT2; the counts begin anew, as nothing says how far they had come.
- * @chip: the VM's interrupt controllers
- * @s: the state, any bytes
- *
- * Return: 0, -ENXIO without a PIT, -EINVAL for unknown flags.
- */
+/** pit_set_state() - KVM_SET_PIT2, any bytes. 0, -ENXIO without a PIT, -EINVAL: flags. */
 int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s)
 {
 	struct pit *pit = chip->pit;
@@ -428,27 +426,10 @@ int pit_set_state(struct irqchip *chip, const struct kvm_pit_state2 *s)
 		return -EINVAL;
 	hrtimer_cancel(&pit->timer);
 	raw_spin_lock_irqsave(&pit->lock, flags);
-	for (i = 0; i < 3; i++) {
-		struct kvm_pit_channel_state *c = &pit->s.channels[i];
-
-		*c = s->channels[i];
-		if (!c->count || c->count > 65536)
-			c->count = 65536;
-		c->count_latched = min_t(u8, c->count_latched, 2);
-		c->status_latched = !!c->status_latched;
-		c->rw_mode = c->rw_mode & 3 ?: RW_WORD;
-		if (c->read_state != RW_HIGH_NEXT)
-			c->read_state = c->rw_mode;
-		if (c->write_state != RW_HIGH_NEXT)
-			c->write_state = c->rw_mode;
-		if (c->mode > 5)
-			c->mode = 3;
-		c->bcd &= 1;
-		c->gate = !!c->gate;
-		if (c->count_load_time)
-			c->count_load_time = ktime_get();
-	}
+	memcpy(pit->s.channels, s->channels, sizeof(s->channels));
 	pit->s.flags = s->flags;
+	for (i = 0; i < 3; i++)
+		sanitise(&pit->s.channels[i]);
 	arm(pit);
 	raw_spin_unlock_irqrestore(&pit->lock, flags);
 	return 0;
