@@ -64,15 +64,6 @@ u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags)
 	return op == ALU_CMP ? dst : r;
 }
 
-/** alu_step() - INC, or DEC where @op is ALU_SUB: CF is left alone. */
-u64 alu_step(unsigned int op, u64 dst, unsigned int size, u64 *rflags)
-{
-	u64 carry = *rflags & FLAG_CF, r = alu_op(op, dst, 1, size, rflags);
-
-	*rflags = (*rflags & ~(u64)FLAG_CF) | carry;
-	return r;
-}
-
 /* ROL ROR RCL RCR, bit by bit: at most 63 steps, and rarely met on memory-mapped I/O. */
 static u64 rotate(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags)
 {
@@ -138,17 +129,6 @@ u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u6
 	*rflags = (*rflags & ~(u64)FLAGS_ARITH) | result_flags(r, size) | last |
 		  ((r ^ dst) & sign ? FLAG_OF : 0);
 	return r;
-}
-
-/** alu_bit() - BT, BTS, BTR, BTC: 4 to 7; @bit may be more than there are. */
-u64 alu_bit(unsigned int op, u64 dst, u64 bit, unsigned int size, u64 *rflags)
-{
-	u64 mask = 1ull << (bit & (8 * size - 1));
-
-	*rflags = (*rflags & ~(u64)FLAG_CF) | (dst & mask ? FLAG_CF : 0);
-	if (op == 4)
-		return dst;
-	return op == 5 ? dst | mask : op == 6 ? dst & ~mask : dst ^ mask;
 }
 
 /** alu_mul() - MUL, or IMUL where @sign: @hi and @lo of the product; CF and OF: @hi counts. */

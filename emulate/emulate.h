@@ -46,11 +46,9 @@ enum emul_status {
 struct emul;
 
 /*
- * Accesses of the emulated instruction. @addr is a linear address, after segmentation, of @len
- * bytes which may straddle a page. An op that returns EMUL_FAULT has called emul_set_fault(). Ops
- * that return EMUL_IO for a read have noted the access; when the caller re-runs the same struct
- * emul, the access is issued again with the same parameters and must then return EMUL_DONE and the
- * data.
+ * Accesses of the emulated instruction, at linear addresses; @len bytes may straddle a page. An op
+ * that returns EMUL_FAULT has called emul_set_fault(). Where a read returned EMUL_IO, the same
+ * access comes again when the caller re-runs the same struct emul, and must then be EMUL_DONE.
  */
 struct emul_ops {
 	enum emul_status (*fetch)(struct emul *e, u64 addr, void *buf, unsigned int len);

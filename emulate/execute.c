@@ -90,116 +90,100 @@ static enum emul_status rmw_write(struct emul *e, u64 addr, const void *old, con
 
 /* --- arithmetic --- */
 
-/* The new value of a memory operand that is also a source. */
-static u64 modified(const struct emul *e, u64 val, u64 *flags)
+/* Where a result goes. */
+enum dest { TO_NONE, TO_MEM, TO_REG };
+
+/* The width of a memory operand that is only read. */
+static unsigned int source_size(const struct emul *e)
+{
+	u16 flags = e->insn.op->flags;
+
+	if (flags & (F_SRC8 | F_SRC16))
+		return flags & F_SRC8 ? 1 : 2;
+	return flags & F_SRC32 ? 4 : e->insn.op_size;
+}
+
+/* What an operation makes of its memory operand and the other one. */
+static u64 result(const struct emul *e, u64 mem, u64 *flags)
 {
 	const struct emul_op *op = e->insn.op;
 	unsigned int size = e->insn.op_size, sub = sub_op(e), count;
-	u64 src = source(e);
+	u64 src = source(e), reg = reg_get(e, reg_number(e), size), val, bit;
 
 	count = op->flags & F_ONE ? 1 : (op->flags & F_CL ? e->regs[EMUL_RCX] : e->insn.imm) & 0xff;
 	switch (op->kind) {
 	case K_ALU_MR:
 	case K_GROUP1:
-		return alu_op(sub, val, src, size, flags);
+		return alu_op(sub, mem, src, size, flags);
+	case K_ALU_RM:
+		return alu_op(sub, reg, mem, size, flags);
+	case K_TEST_MR:
+		return alu_op(ALU_AND, mem, src, size, flags);
 	case K_XADD:
-		return alu_op(ALU_ADD, val, src, size, flags);
+		return alu_op(ALU_ADD, mem, reg, size, flags);
 	case K_XCHG:
-		return src;
+		return reg;
 	case K_CMPXCHG:		/* memory is written in any case (APM vol. 3, CMPXCHG) */
-		alu_op(ALU_CMP, reg_get(e, EMUL_RAX, size), val, size, flags);
-		return *flags & FLAG_ZF ? src : val;
+		alu_op(ALU_CMP, reg_get(e, EMUL_RAX, size), mem, size, flags);
+		return *flags & FLAG_ZF ? reg : mem;
 	case K_SHIFT_DOUBLE:
-		src = reg_get(e, reg_number(e), size);
-		return alu_shld(e->insn.opcode & 8, val, src, count, size, flags);
-	case K_BT:
-		return alu_bit(sub, val, src, size, flags);
+		return alu_shld(e->insn.opcode & 8, mem, reg, count, size, flags);
+	case K_BT:		/* BT, BTS, BTR, BTC are 4 to 7 */
+		bit = 1ull << (src & (8 * size - 1));
+		*flags = (*flags & ~(u64)FLAG_CF) | (mem & bit ? FLAG_CF : 0);
+		return sub == 5 ? mem | bit : sub == 6 ? mem & ~bit : mem ^ bit;
 	case K_GROUP2:
-		return alu_shift(sub, val, count, size, flags);
-	case K_GROUP3:
-		return sub == 2 ? ~val : alu_op(ALU_SUB, 0, val, size, flags);
-	default:
-		return alu_step(sub ? ALU_SUB : ALU_ADD, val, size, flags);
+		return alu_shift(sub, mem, count, size, flags);
+	case K_GROUP3:		/* TEST, NOT, NEG */
+		if (sub < 2)
+			return alu_op(ALU_AND, mem, src, size, flags);
+		return sub == 2 ? ~mem : alu_op(ALU_SUB, 0, mem, size, flags);
+	case K_GROUP45:		/* INC and DEC leave CF alone */
+		val = alu_op(sub ? ALU_SUB : ALU_ADD, mem, 1, size, flags);
+		*flags = (*flags & ~(u64)FLAG_CF) | (e->rflags & FLAG_CF);
+		return val;
+	case K_IMUL:
+		alu_mul(true, src, mem, size, &reg, &val, flags);
+		return val;
+	case K_BIT_SCAN:
+		*flags = (*flags & ~(u64)FLAG_ZF) | (mem ? 0 : FLAG_ZF);
+		if (!mem)
+			return 0;
+		return e->insn.opcode & 1 ? 63 - __builtin_clzll(mem) : __builtin_ctzll(mem);
+	case K_MOVSX:
+		return sign_extend(mem, source_size(e));
+	case K_CMOV:		/* memory is read, and a 32-bit register cleared above, in any case */
+		return alu_condition(e->insn.opcode & 15, *flags) ? mem : reg;
+	default:		/* K_MOV_RM */
+		return mem;
 	}
 }
 
-static enum emul_status modify(struct emul *e)
+static enum emul_status operate(struct emul *e, enum dest dest)
 {
 	unsigned int size = e->insn.op_size, kind = e->insn.op->kind;
-	u64 addr, old = 0, val, flags = e->rflags;
+	u64 addr, mem = 0, val, flags = e->rflags;
 	enum emul_status st;
 
-	st = rmw_read(e, &addr, &old, size);
-	if (st != EMUL_DONE)
-		return st;
-	val = modified(e, old, &flags);
-	/* XCHG with memory is always locked. */
-	st = rmw_write(e, addr, &old, &val, size, e->insn.lock || kind == K_XCHG);
-	if (st != EMUL_DONE)
-		return st;
-	if (kind == K_XCHG || kind == K_XADD)
-		reg_set(e, reg_number(e), old, size);
-	if (kind == K_CMPXCHG && !(flags & FLAG_ZF))
-		reg_set(e, EMUL_RAX, old, size);
-	e->rflags = flags;
-	return emul_retire(e);
-}
-
-/* CMP, TEST and BT: two sources. */
-static enum emul_status compare(struct emul *e, unsigned int op)
-{
-	unsigned int size = e->insn.op_size;
-	enum emul_status st;
-	u64 val;
-
-	st = mem_read(e, &val, size);
-	if (st != EMUL_DONE)
-		return st;
-	if (e->insn.op->kind == K_BT)
-		alu_bit(op, val, source(e), size, &e->rflags);
+	if (dest == TO_MEM)
+		st = rmw_read(e, &addr, &mem, size);
 	else
-		alu_op(op, val, source(e), size, &e->rflags);
-	return emul_retire(e);
-}
-
-/* A register as destination, memory as source, which may be narrower. */
-static enum emul_status to_reg(struct emul *e)
-{
-	const struct emul_op *op = e->insn.op;
-	unsigned int reg = reg_number(e), size = e->insn.op_size, from = size;
-	u64 val, hi, dst = reg_get(e, reg, size);
-	enum emul_status st;
-
-	if (op->flags & (F_SRC8 | F_SRC16 | F_SRC32))
-		from = op->flags & F_SRC8 ? 1 : op->flags & F_SRC16 ? 2 : 4;
-	st = mem_read(e, &val, from);
+		st = mem_read(e, &mem, source_size(e));
 	if (st != EMUL_DONE)
 		return st;
-	switch (op->kind) {
-	case K_ALU_RM:
-		val = alu_op(sub_op(e), dst, val, size, &e->rflags);
-		if (sub_op(e) == ALU_CMP)
-			return emul_retire(e);
-		break;
-	case K_IMUL:
-		alu_mul(true, source(e), val, size, &hi, &val, &e->rflags);
-		break;
-	case K_BIT_SCAN:	/* zero leaves the destination alone (APM vol. 3, BSF) */
-		e->rflags = (e->rflags & ~(u64)FLAG_ZF) | (val ? 0 : FLAG_ZF);
-		if (!val)
-			return emul_retire(e);
-		val = e->insn.opcode & 1 ? 63 - __builtin_clzll(val) : __builtin_ctzll(val);
-		break;
-	case K_MOVSX:
-		val = sign_extend(val, from);
-		break;
-	case K_CMOV:
-		/* Memory is read, and a 32-bit destination cleared above, in any case. */
-		if (!alu_condition(e->insn.opcode & 15, e->rflags))
-			val = dst;
-		break;
-	}
-	reg_set(e, reg, val, size);
+	val = result(e, mem, &flags);
+	if (dest == TO_MEM)	/* XCHG with memory is always locked */
+		st = rmw_write(e, addr, &mem, &val, size, e->insn.lock || kind == K_XCHG);
+	if (st != EMUL_DONE)
+		return st;
+	/* BSF and BSR of zero leave the register alone (APM vol. 3, BSF). */
+	if (dest == TO_REG && !(kind == K_BIT_SCAN && !mem))
+		reg_set(e, reg_number(e), val, size);
+	if (kind == K_XCHG || kind == K_XADD)
+		reg_set(e, reg_number(e), mem, size);
+	if (kind == K_CMPXCHG && !(flags & FLAG_ZF))
+		reg_set(e, EMUL_RAX, mem, size);
+	e->rflags = flags;
 	return emul_retire(e);
 }
 
@@ -540,7 +524,7 @@ static enum emul_status group45(struct emul *e)
 	u64 val;
 
 	if (sub < 2 && e->insn.mem_valid)
-		return modify(e);
+		return operate(e, TO_MEM);
 	if (e->insn.opcode == 0xff && sub == 5 && e->insn.mem_valid)
 		return jump_far(e);
 	if (e->insn.opcode != 0xff || !(BIT(sub) & (BIT(2) | BIT(4) | BIT(6))))
@@ -576,19 +560,25 @@ enum emul_status emul_run(struct emul *e)
 		return store(e, source(e), e->insn.op_size);
 	case K_ALU_MR:
 	case K_GROUP1:
-		return sub == ALU_CMP ? compare(e, ALU_CMP) : modify(e);
+		return operate(e, sub == ALU_CMP ? TO_NONE : TO_MEM);
+	case K_ALU_RM:
+		return operate(e, sub == ALU_CMP ? TO_NONE : TO_REG);
 	case K_TEST_MR:
-		return compare(e, ALU_AND);
+		return operate(e, TO_NONE);
 	case K_GROUP3:
 		if (sub >= 4)
 			return muldiv(e);
-		return sub < 2 ? compare(e, ALU_AND) : modify(e);
+		return operate(e, sub < 2 ? TO_NONE : TO_MEM);
+	case K_BT:
+		if (sub < 4)
+			return EMUL_UNHANDLED;
+		return operate(e, sub == 4 ? TO_NONE : TO_MEM);
 	case K_XCHG:
 	case K_XADD:
 	case K_CMPXCHG:
 	case K_GROUP2:
 	case K_SHIFT_DOUBLE:
-		return modify(e);
+		return operate(e, TO_MEM);
 	case K_MOV_FROM_SREG:
 		if (sub >= EMUL_NR_SEGS)
 			return emul_ud(e);
@@ -611,18 +601,13 @@ enum emul_status emul_run(struct emul *e)
 		fallthrough;
 	case K_MOV_RM:
 	case K_MOVSX:
-	case K_ALU_RM:
 	case K_IMUL:
 	case K_CMOV:
-		return to_reg(e);
+		return operate(e, TO_REG);
 	case K_GROUP45:
 		return group45(e);
 	case K_POP:
 		return pop(e);
-	case K_BT:
-		if (sub < 4)
-			return EMUL_UNHANDLED;
-		return sub == 4 ? compare(e, sub) : modify(e);
 	case K_GROUP9:
 		return cmpxchg_wide(e);
 	case K_SETCC:

@@ -121,8 +121,6 @@ enum emul_status emul_branch_check(struct emul *e, const struct emul_seg *cs, u6
 u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags);
 u64 alu_shift(unsigned int op, u64 dst, unsigned int count, unsigned int size, u64 *rflags);
 u64 alu_shld(bool right, u64 dst, u64 src, unsigned int n, unsigned int size, u64 *rflags);
-u64 alu_bit(unsigned int op, u64 dst, u64 bit, unsigned int size, u64 *rflags);
-u64 alu_step(unsigned int op, u64 dst, unsigned int size, u64 *rflags);
 void alu_mul(bool sign, u64 a, u64 b, unsigned int size, u64 *hi, u64 *lo, u64 *rflags);
 bool alu_div(bool sign, u64 *hi, u64 *lo, u64 div, unsigned int size);
 bool alu_condition(unsigned int cc, u64 rflags);

@@ -19,9 +19,7 @@ typedef int64_t s64;
 
 #define BIT(n)		(1UL << (n))
 #define likely(x)	__builtin_expect(!!(x), 1)
-#define unlikely(x)	__builtin_expect(!!(x), 0)
 #define min(a, b)	((a) < (b) ? (a) : (b))
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define memset_startat(p, v, member)			\
 	memset((u8 *)(p) + offsetof(typeof(*(p)), member), v,	\
 	       sizeof(*(p)) - offsetof(typeof(*(p)), member))
