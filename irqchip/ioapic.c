@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The IOAPIC (Intel 82093AA): 24 pins, each with a redirection entry.
+ * The IOAPIC (Intel 82093AA): 24 pins, each with a redirection entry. The state is the ABI's, with
+ * latched edges and levels in irr.
  */
 #include <linux/nospec.h>
 
@@ -32,7 +33,7 @@
 static int deliver(struct irqchip *chip, unsigned int pin)
 {
 	struct ioapic *io = &chip->ioapic;
-	u64 e = io->rte[pin];
+	u64 e = io->s.redirtbl[pin].bits;
 	struct apic_msg msg = {
 		.dest = e >> 56,
 		.vector = e & 0xff,
@@ -42,15 +43,15 @@ static int deliver(struct irqchip *chip, unsigned int pin)
 	};
 	int r;
 
-	if (!(io->irr & BIT(pin)) || e & RTE_MASKED)
+	if (!(io->s.irr & BIT(pin)) || e & RTE_MASKED)
 		return -1;
 	if ((e & RTE_LEVEL) && (e & RTE_REMOTE_IRR))
 		return 0;
 	r = lapic_deliver(chip, &msg);
 	if (!(e & RTE_LEVEL))
-		io->irr &= ~BIT(pin);
+		io->s.irr &= ~BIT(pin);
 	else if (r >= 0)
-		io->rte[pin] |= RTE_REMOTE_IRR;
+		io->s.redirtbl[pin].bits |= RTE_REMOTE_IRR;
 	return r;
 }
 
@@ -58,18 +59,13 @@ static int deliver(struct irqchip *chip, unsigned int pin)
 int ioapic_set_irq(struct irqchip *chip, unsigned int pin, int level)
 {
 	struct ioapic *io = &chip->ioapic;
-	u32 bit;
-	u64 e;
+	u64 e = io->s.redirtbl[pin].bits;
+	u32 bit = BIT(pin);
 
-	if (pin >= PINS)
-		return -1;
-	pin = array_index_nospec(pin, PINS);
-	bit = BIT(pin);
-	e = io->rte[pin];
 	if (!level) {
 		io->lines &= ~bit;
 		if (e & RTE_LEVEL)
-			io->irr &= ~bit;
+			io->s.irr &= ~bit;
 		return 1;
 	}
 	if (!(e & RTE_LEVEL) && (io->lines & bit))
@@ -78,7 +74,7 @@ int ioapic_set_irq(struct irqchip *chip, unsigned int pin, int level)
 	/* Edges on a masked pin are ignored (82093AA, redirection table, bit 16). */
 	if (!(e & RTE_LEVEL) && (e & RTE_MASKED))
 		return -1;
-	io->irr |= bit;
+	io->s.irr |= bit;
 	return deliver(chip, pin);
 }
 
@@ -105,12 +101,12 @@ void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	for (pin = 0; pin < PINS; pin++) {
-		u64 e = io->rte[pin];
+		u64 e = io->s.redirtbl[pin].bits;
 
 		if ((e & 0xff) != vector || !!(e & RTE_LEVEL) != level ||
 		    (level && !(e & RTE_REMOTE_IRR)))
 			continue;
-		io->rte[pin] &= ~RTE_REMOTE_IRR;
+		io->s.redirtbl[pin].bits &= ~RTE_REMOTE_IRR;
 		ended |= BIT(pin);
 	}
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
@@ -122,7 +118,7 @@ void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	for_each_set_bit(pin, &ended, PINS) {
-		if (!(io->irr & BIT(pin))) {
+		if (!(io->s.irr & BIT(pin))) {
 			io->eois[pin] = 0;
 		} else if (++io->eois[pin] < STORM_LIMIT) {
 			deliver(chip, pin);
@@ -140,65 +136,65 @@ void ioapic_eoi(struct irqchip *chip, u8 vector, bool level)
 
 static u32 read_window(const struct ioapic *io)
 {
-	unsigned int pin = (io->select - 0x10) >> 1;
+	u32 select = io->s.ioregsel;
+	unsigned int pin = (select - 0x10) >> 1;
+	u64 e;
 
-	switch (io->select) {
+	switch (select) {
 	case 0:
 	case 2:		/* arbitration id */
-		return (u32)io->id << 24;
+		return io->s.id << 24;
 	case 1:
 		return VERSION;
 	}
-	if (io->select < 0x10 || pin >= PINS)
+	if (select < 0x10 || pin >= PINS)
 		return 0xffffffff;
-	pin = array_index_nospec(pin, PINS);
-	return io->select & 1 ? io->rte[pin] >> 32 : (u32)io->rte[pin];
+	e = io->s.redirtbl[array_index_nospec(pin, PINS)].bits;
+	return select & 1 ? e >> 32 : (u32)e;
 }
 
 static void write_window(struct irqchip *chip, u32 val)
 {
 	struct ioapic *io = &chip->ioapic;
-	unsigned int pin = (io->select - 0x10) >> 1;
-	u64 e;
+	u32 select = io->s.ioregsel;
+	unsigned int pin = (select - 0x10) >> 1;
+	u64 *rte, e;
 
-	if (io->select == 0)
-		io->id = (val >> 24) & 0xf;
-	if (io->select < 0x10 || pin >= PINS)
+	if (select == 0)
+		io->s.id = (val >> 24) & 0xf;
+	if (select < 0x10 || pin >= PINS)
 		return;
 	pin = array_index_nospec(pin, PINS);
-	e = io->rte[pin];
-	if (io->select & 1)
-		e = (u32)e | (u64)val << 32;
-	else
-		e = (e & ~0xffffffffull) | val;
-	e = (e & RTE_WRITABLE) | (io->rte[pin] & RTE_READONLY);
+	rte = &io->s.redirtbl[pin].bits;
+	e = select & 1 ? (u32)*rte | (u64)val << 32 : (*rte & ~0xffffffffull) | val;
+	e = (e & RTE_WRITABLE) | (*rte & RTE_READONLY);
 	/* Edge mode has no remote IRR; some drivers clear a stuck one so. */
 	if (!(e & RTE_LEVEL))
 		e &= ~RTE_REMOTE_IRR;
-	io->rte[pin] = e;
+	*rte = e;
 	/* A level line that is high goes now. */
 	if ((e & RTE_LEVEL) && (io->lines & BIT(pin)))
-		io->irr |= BIT(pin);
+		io->s.irr |= BIT(pin);
 	deliver(chip, pin);
 }
 
 /** ioapic_mmio_read() - true where @gpa is the IOAPIC's; @len is 1 to 8. */
 bool ioapic_mmio_read(struct irqchip *chip, u64 gpa, unsigned int len, void *val)
 {
-	u32 offset = gpa - IOAPIC_BASE, word = 0;
+	u32 offset = gpa - IOAPIC_BASE;
 	unsigned long flags;
+	u64 word = 0;
 
 	if (gpa - IOAPIC_BASE >= IOAPIC_LEN)
 		return false;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if ((offset & ~3u) == 0x00)
-		word = chip->ioapic.select;
+		word = chip->ioapic.s.ioregsel;
 	else if ((offset & ~3u) == 0x10)
 		word = read_window(&chip->ioapic);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
-	memset(val, 0, len);
 	word >>= 8 * (offset & 3);
-	memcpy(val, &word, min(len, 4u));
+	memcpy(val, &word, len);
 	return true;
 }
 
@@ -213,7 +209,7 @@ bool ioapic_mmio_write(struct irqchip *chip, u64 gpa, unsigned int len, const vo
 	memcpy(&word, val, min(len, 4u));
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if (offset == 0x00)
-		chip->ioapic.select = word;
+		chip->ioapic.s.ioregsel = word & 0xff;
 	else if (offset == 0x10 && len >= 4)
 		write_window(chip, word);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
@@ -225,22 +221,10 @@ void ioapic_init(struct ioapic *io)
 {
 	unsigned int pin;
 
+	io->s.base_address = IOAPIC_BASE;
 	for (pin = 0; pin < PINS; pin++)
-		io->rte[pin] = RTE_MASKED;
+		io->s.redirtbl[pin].bits = RTE_MASKED;
 	hrtimer_setup(&io->storm_timer, storm_over, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
-}
-
-/* Of KVM_GET_IRQCHIP. chip->lock held. */
-void ioapic_get_state(const struct ioapic *io, struct kvm_ioapic_state *s)
-{
-	unsigned int pin;
-
-	s->base_address = IOAPIC_BASE;
-	s->ioregsel = io->select;
-	s->id = io->id;
-	s->irr = io->irr;
-	for (pin = 0; pin < PINS; pin++)
-		s->redirtbl[pin].bits = io->rte[pin];
 }
 
 /* Of KVM_SET_IRQCHIP; what was pending is delivered. chip->lock held. */
@@ -249,11 +233,11 @@ void ioapic_set_state(struct irqchip *chip, const struct kvm_ioapic_state *s)
 	struct ioapic *io = &chip->ioapic;
 	unsigned int pin;
 
-	io->select = s->ioregsel;
-	io->id = s->id & 0xf;
-	io->irr = s->irr & (BIT(PINS) - 1);
+	io->s.ioregsel = s->ioregsel & 0xff;
+	io->s.id = s->id & 0xf;
+	io->s.irr = s->irr & (BIT(PINS) - 1);
 	for (pin = 0; pin < PINS; pin++) {
-		io->rte[pin] = s->redirtbl[pin].bits & (RTE_WRITABLE | RTE_READONLY);
+		io->s.redirtbl[pin].bits = s->redirtbl[pin].bits & (RTE_WRITABLE | RTE_READONLY);
 		deliver(chip, pin);
 	}
 }

@@ -32,13 +32,10 @@ int irqchip_create(struct irqchip *chip)
 /** irqchip_create_split() - KVM_CAP_SPLIT_IRQCHIP, likewise; @routes: see ioapic_routes. */
 int irqchip_create_split(struct irqchip *chip, unsigned int routes)
 {
-	int r;
-
 	if (irqchip_in_kernel(chip))
 		return -EEXIST;
-	r = irqchip_set_routing(chip, NULL, 0);
-	if (r)
-		return r;
+	if (irqchip_set_routing(chip, NULL, 0))
+		return -ENOMEM;
 	chip->ioapic_routes = routes;
 	smp_store_release(&chip->kind, IRQCHIP_SPLIT);	/* as in irqchip_create() */
 	return 0;
@@ -62,27 +59,16 @@ void irqchip_destroy(struct irqchip *chip)
 	RCU_INIT_POINTER(chip->routing, NULL);
 }
 
-/* The 8-bit devices behind a port. */
-static bool read_byte(struct irqchip *chip, u16 port, u8 *val)
-{
-	return pic_port_read(chip, port, val) || pit_port_read(chip, port, val);
-}
-
-static bool write_byte(struct irqchip *chip, u16 port, u8 val)
-{
-	return pic_port_write(chip, port, val) || pit_port_write(chip, port, val);
-}
-
 /** irqchip_port_read() - IN of bytes, as the ISA bus does it: is the first port one of ours? */
 bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *val)
 {
 	unsigned int i;
 
 	*val = 0;
-	for (i = 0; i < size; i++) {
+	for (i = 0; i < size; i++, port++) {
 		u8 byte = 0xff;
 
-		if (!read_byte(chip, port + i, &byte) && i == 0)
+		if (!pic_port_read(chip, port, &byte) && !pit_port_read(chip, port, &byte) && !i)
 			return false;
 		*val |= (u32)byte << (8 * i);
 	}
@@ -92,12 +78,12 @@ bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *v
 /** irqchip_port_write() - OUT, likewise. */
 bool irqchip_port_write(struct irqchip *chip, u16 port, unsigned int size, u32 val)
 {
-	bool ours = write_byte(chip, port, val);
 	unsigned int i;
 
-	for (i = 1; ours && i < size; i++)
-		write_byte(chip, port + i, val >> (8 * i));
-	return ours;
+	for (i = 0; i < size; i++, port++, val >>= 8)
+		if (!pic_port_write(chip, port, val) && !pit_port_write(chip, port, val) && !i)
+			return false;
+	return true;
 }
 
 /** irqchip_get_state() - KVM_GET_IRQCHIP. 0, -ENXIO without chips, -EINVAL for an unknown one. */
@@ -112,7 +98,7 @@ int irqchip_get_state(struct irqchip *chip, struct kvm_irqchip *s)
 		return -EINVAL;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	if (s->chip_id == KVM_IRQCHIP_IOAPIC)
-		ioapic_get_state(&chip->ioapic, &s->chip.ioapic);
+		s->chip.ioapic = chip->ioapic.s;
 	else
 		s->chip.pic = chip->pic[s->chip_id == KVM_IRQCHIP_PIC_SLAVE];
 	raw_spin_unlock_irqrestore(&chip->lock, flags);

@@ -24,15 +24,9 @@ struct lapic;
 struct pit;
 
 struct irqchip_ops {
-	/*
-	 * Something became pending on the vCPU that owns @apic (interrupt, NMI, INIT, SIPI, timer):
-	 * make it look, waking it from HLT. Any context.
-	 */
+	/* Something is pending for the vCPU of @apic: wakes it and makes it look. Any context. */
 	void (*kick)(struct lapic *apic);
-	/*
-	 * With chip->resampling: the interrupt of an input was ended. By the vCPU's thread, which
-	 * may be atomic.
-	 */
+	/* With chip->resampling: an input's interrupt was ended. The vCPU's thread, maybe atomic. */
 	void (*eoi)(struct irqchip *chip, u32 input);
 };
 
@@ -72,11 +66,8 @@ struct lapic {
 };
 
 struct ioapic {
-	u64 rte[IRQCHIP_NR_GSIS];	/* Protected by: irqchip.lock, as all below */
-	u32 irr;		/* latched edges, and levels */
+	struct kvm_ioapic_state s;	/* Protected by: irqchip.lock, as all below */
 	u32 lines;
-	u8 select;
-	u8 id;
 	u32 eois[IRQCHIP_NR_GSIS];	/* consecutive EOIs that found the line high */
 	struct hrtimer storm_timer;
 	unsigned long deferred;	/* pins that the timer delivers */

@@ -99,8 +99,7 @@ static u8 ppr(const struct lapic *apic)
 static u8 apr(const struct lapic *apic)
 {
 	u8 tpr = lapic_reg(apic, APIC_TASKPRI), isr = apic->highest_isr & 0xf0;
-	int vector = highest(apic, APIC_IRR);
-	u8 irr = vector < 0 ? 0 : vector & 0xf0;
+	u8 irr = max(highest(apic, APIC_IRR), 0) & 0xf0;
 
 	if ((tpr & 0xf0) >= irr && (tpr & 0xf0) > isr)
 		return tpr;
@@ -198,10 +197,9 @@ bool lapic_eoi_can_wait(const struct lapic *apic)
 bool lapic_accepts_pic(struct lapic *apic)
 {
 	u32 lvt0 = lapic_reg(apic, APIC_LVT0);
+	bool extint = (lvt0 & (APIC_LVT_MASKED | APIC_MODE_MASK)) == APIC_DM_EXTINT;
 
-	if (!apic->is_bsp)
-		return false;
-	return !apic->enabled || (lvt0 & (APIC_LVT_MASKED | APIC_MODE_MASK)) == APIC_DM_EXTINT;
+	return apic->is_bsp && (!apic->enabled || extint);
 }
 
 /** lapic_get_cr8() - bits 7:4 of TPR. */
@@ -366,16 +364,7 @@ int lapic_deliver(struct irqchip *chip, const struct apic_msg *msg)
 	return r;
 }
 
-/**
- * lapic_send() - IPIs to many processors (PV IPI). Any context.
- * @chip: the VM's interrupt controllers
- * @map: bit n is APIC id @first + n
- * @width: bits used in each word of @map
- * @first: see @map
- * @icr: mode and vector, as in the low half of ICR
- *
- * Return: how many accepted it.
- */
+/** lapic_send() - PV IPI to the APIC ids @first + n, by bit n of @map. How many accepted it. */
 int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int width, u32 first,
 	       u32 icr)
 {
@@ -387,6 +376,7 @@ int lapic_send(struct irqchip *chip, const unsigned long map[2], unsigned int wi
 		struct lapic *apic = chip->lapics[i];
 		u32 n = apic->id - first;
 
+		/* @width bits of each word are used */
 		if (apic->id < first || n >= 2 * width)
 			continue;
 		n = array_index_nospec(n, 2 * width);
@@ -506,16 +496,6 @@ static void mask_lvts(struct lapic *apic)
 		lapic_set_reg(apic, offset, lapic_reg(apic, offset) | APIC_LVT_MASKED);
 }
 
-static void write_svr(struct lapic *apic, u32 val)
-{
-	lapic_set_reg(apic, APIC_SPIV, val & writable(APIC_SPIV));
-	if (!(val & APIC_SPIV_APIC_ENABLED))
-		mask_lvts(apic);
-	update_enabled(apic);
-	/* What was latched while disabled may go now. */
-	WRITE_ONCE(apic->maybe_pending, true);
-}
-
 /* Registers that both modes write alike; false where there is none to write. */
 static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 {
@@ -527,7 +507,12 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 		lapic_eoi(apic);
 		return true;
 	case APIC_SPIV:
-		write_svr(apic, val);
+		lapic_set_reg(apic, APIC_SPIV, val & writable(APIC_SPIV));
+		if (!(val & APIC_SPIV_APIC_ENABLED))
+			mask_lvts(apic);
+		update_enabled(apic);
+		/* What was latched while disabled may go now. */
+		WRITE_ONCE(apic->maybe_pending, true);
 		return true;
 	case APIC_ESR:
 		lapic_set_reg(apic, APIC_ESR, xchg(&apic->esr_pending, 0ul));
@@ -692,14 +677,11 @@ void lapic_reset(struct lapic *apic, bool init)
 	WRITE_ONCE(apic->maybe_pending, false);
 }
 
-/** lapic_create() - make and publish the APIC of a vCPU. vm->lock held; sleeps. Or NULL. */
+/** lapic_create() - make and publish a vCPU's APIC. vm->lock held; sleeps. NULL: no memory. */
 struct lapic *lapic_create(struct irqchip *chip, u32 id, void *vcpu)
 {
-	struct lapic *apic;
+	struct lapic *apic = kzalloc(sizeof(*apic), GFP_KERNEL_ACCOUNT);
 
-	if (chip->nr_lapics >= IRQCHIP_MAX_VCPUS)
-		return NULL;
-	apic = kzalloc(sizeof(*apic), GFP_KERNEL_ACCOUNT);
 	if (!apic)
 		return NULL;
 	apic->id = id;

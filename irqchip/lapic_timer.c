@@ -13,8 +13,6 @@
 #include "irqchip/private.h"
 
 #define MODE_MASK	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
-/* A guest can't make the host take timer interrupts more often than this. */
-#define MIN_PERIOD_NS	100000ull
 /* A deadline further off is looked at again after as many cycles; keeps the product below 2^64. */
 #define MAX_DELTA	(1ull << 43)
 /* So near to the deadline it has come. */

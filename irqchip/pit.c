@@ -14,7 +14,6 @@
 #include "irqchip/private.h"
 
 #define PIT_HZ		1193182ull
-#define MIN_PERIOD_NS	100000ull	/* a guest can't make the host take its ticks more often */
 #define MAX_MISSED	1000		/* ticks to catch up with at most */
 
 /* rw_mode; RW_HIGH_NEXT is a value of read_state and write_state only, which have rw_mode else. */
@@ -40,11 +39,6 @@ static struct kvm_pit_channel_state *channel(struct pit *pit, unsigned int i)
 	return &pit->s.channels[array_index_nospec(i, 3)];
 }
 
-static u64 ticks_to_ns(u64 ticks)
-{
-	return mul_u64_u32_div(ticks, NSEC_PER_SEC, PIT_HZ);
-}
-
 static u64 elapsed_ticks(const struct kvm_pit_channel_state *c)
 {
 	s64 ns = ktime_get() - c->count_load_time;
@@ -55,6 +49,14 @@ static u64 elapsed_ticks(const struct kvm_pit_channel_state *c)
 static bool periodic(const struct kvm_pit_channel_state *c)
 {
 	return c->mode == 2 || c->mode == 3;
+}
+
+/* How long the count takes. */
+static u64 duration(const struct kvm_pit_channel_state *c)
+{
+	u64 ns = mul_u64_u32_div(c->count, NSEC_PER_SEC, PIT_HZ);
+
+	return periodic(c) ? max(ns, MIN_PERIOD_NS) : ns;
 }
 
 static u16 current_count(const struct kvm_pit_channel_state *c)
@@ -119,7 +121,7 @@ static enum hrtimer_restart tick(struct hrtimer *timer)
 		pit->unacked = true;
 	}
 	if (periodic(c)) {
-		hrtimer_forward_now(timer, ns_to_ktime(max(ticks_to_ns(c->count), MIN_PERIOD_NS)));
+		hrtimer_forward_now(timer, ns_to_ktime(duration(c)));
 		restart = HRTIMER_RESTART;
 	}
 	raw_spin_unlock_irqrestore(&pit->lock, flags);
@@ -151,16 +153,13 @@ void pit_irq_acked(struct irqchip *chip)
 static void arm(struct pit *pit)
 {
 	struct kvm_pit_channel_state *c = &pit->s.channels[0];
-	u64 ns = ticks_to_ns(c->count);
 
 	pit->missed = 0;
 	pit->unacked = false;
 	if (!c->count_load_time || c->mode == 1 || c->mode == 5 ||
 	    pit->s.flags & KVM_PIT_FLAGS_HPET_LEGACY)
 		return;
-	if (periodic(c))
-		ns = max(ns, MIN_PERIOD_NS);
-	hrtimer_start(&pit->timer, c->count_load_time + ns, HRTIMER_MODE_ABS_HARD);
+	hrtimer_start(&pit->timer, c->count_load_time + duration(c), HRTIMER_MODE_ABS_HARD);
 }
 
 static void load(struct kvm_pit_channel_state *c, u16 count)

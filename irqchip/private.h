@@ -7,6 +7,9 @@
 
 #include "irqchip/irqchip.h"
 
+/* A guest can't make the host take timer interrupts more often than this. */
+#define MIN_PERIOD_NS	100000ull
+
 /* An interrupt message on the (virtual) APIC bus. */
 struct apic_msg {
 	u32 dest;		/* physical id or logical destination */
@@ -65,7 +68,6 @@ bool pic_port_write(struct irqchip *chip, u16 port, u8 val);
 void pic_set_state(struct irqchip *chip, unsigned int which, const struct kvm_pic_state *s);
 void ioapic_init(struct ioapic *io);
 void ioapic_eoi(struct irqchip *chip, u8 vector, bool level);
-void ioapic_get_state(const struct ioapic *io, struct kvm_ioapic_state *s);
 void ioapic_set_state(struct irqchip *chip, const struct kvm_ioapic_state *s);
 
 /* pit.c */

@@ -170,7 +170,6 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 {
 	struct irq_routing *table;
 	unsigned int i, nr_gsis = 0;
-	int r;
 
 	for (i = 0; i < nr; i++) {
 		if (entries[i].gsi >= IRQCHIP_MAX_GSI || entries[i].flags)
@@ -181,10 +180,9 @@ int irqchip_set_routing(struct irqchip *chip, const struct kvm_irq_routing_entry
 	if (!table)
 		return -ENOMEM;
 	for (i = 0; i < nr; i++) {
-		r = add_route(chip, table, &entries[i]);
-		if (r) {	/* the old table stays */
+		if (add_route(chip, table, &entries[i])) {	/* the old table stays */
 			kvfree(table);
-			return r;
+			return -EINVAL;
 		}
 	}
 	publish(chip, table);
