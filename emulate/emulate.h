@@ -121,24 +121,18 @@ struct emul {
 enum emul_status emul_set_fault(struct emul *e, u8 vector, bool has_error, u32 error_code,
 				u64 addr);
 
-/*
- * Decode at e->rip. Bytes that hardware gave (DecodeAssists) may be put in insn.bytes/nr_bytes
- * first. Returns EMUL_DONE, EMUL_FAULT (fetch fault, #UD, #GP for an overlong one), EMUL_RETRY or
- * EMUL_UNHANDLED.
- */
+/* Decodes at e->rip; bytes that hardware gave may be put in insn.bytes and nr_bytes first. */
 enum emul_status emul_decode(struct emul *e);
 
 /*
- * Executes the decoded instruction: one whole instruction, or for REP as many iterations as fit in
- * a bounded batch (RIP is then left on the instruction and RCX/RSI/RDI advanced). On EMUL_DONE
- * regs, rip and rflags are committed. May be called again after EMUL_IO with e untouched.
+ * Executes the decoded instruction, or for REP as many iterations as fit in a bounded batch (RIP is
+ * left on the instruction then). May be called again after EMUL_IO with e untouched.
  */
 enum emul_status emul_run(struct emul *e);
 
 /*
- * Length of the instruction at @bytes (n of them valid) in @mode, for intercepts without NRIPS.
- * @cs_l/@cs_d are folded into mode. Skips legacy and REX prefixes and compares the opcode: returns
- * 0 where it is not the one that the intercept names. @opcode is up to 3 bytes, e.g. {0x0f,0xa2}.
+ * Length of prefixes and @opcode, that of an instruction that was intercepted, without NRIPS; 0
+ * where it is not the one that stands at @bytes, of which @n are valid.
  */
 unsigned int emul_insn_len(const u8 *bytes, unsigned int n, enum emul_mode mode, const u8 *opcode,
 			   unsigned int opcode_len);

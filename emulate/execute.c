@@ -297,21 +297,6 @@ static enum emul_status call_near(struct emul *e, u64 target)
 	return st;
 }
 
-static enum emul_status pop(struct emul *e)
-{
-	unsigned int size = push_size(e), width = stack_size(e);
-	enum emul_status st;
-	u64 val;
-
-	if (sub_op(e))
-		return EMUL_UNHANDLED;
-	st = pop_from(e, EMUL_RSP, &val) ?: mem_write(e, val, size);
-	if (st != EMUL_DONE)
-		return st;
-	reg_set(e, EMUL_RSP, (e->regs[EMUL_RSP] + size) & size_mask(width), width);
-	return emul_retire(e);
-}
-
 /* The new stack pointer must be writable, though nothing is written there (APM vol. 3, ENTER). */
 static enum emul_status enter(struct emul *e)
 {
@@ -349,12 +334,15 @@ static enum emul_status stack_op(struct emul *e, unsigned int kind)
 	rsp = e->regs[base] + push_size(e) + (kind == K_RET ? (u16)e->insn.imm : 0);
 	if (kind == K_RET)
 		st = st ?: jump_near(e, val);
+	else if (kind == K_POP)
+		st = st ?: mem_write(e, val, push_size(e));
 	if (st != EMUL_DONE)
 		return st;
 	reg_set(e, EMUL_RSP, rsp, stack_size(e));
 	if (kind == K_RET)
 		return EMUL_DONE;
-	reg_set(e, kind == K_LEAVE ? EMUL_RBP : reg, val, push_size(e));
+	if (kind != K_POP)
+		reg_set(e, kind == K_LEAVE ? EMUL_RBP : reg, val, push_size(e));
 	return emul_retire(e);
 }
 
@@ -607,7 +595,7 @@ enum emul_status emul_run(struct emul *e)
 	case K_GROUP45:
 		return group45(e);
 	case K_POP:
-		return pop(e);
+		return sub ? EMUL_UNHANDLED : stack_op(e, op->kind);
 	case K_GROUP9:
 		return cmpxchg_wide(e);
 	case K_SETCC:

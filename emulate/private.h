@@ -27,8 +27,7 @@ enum emul_kind {
 	K_NONE,			/* not emulated */
 	K_ALU_MR, K_ALU_RM,	/* ADD..CMP, direction; the operation is in opcode bits 5:3 */
 	K_GROUP1,		/* ADD..CMP r/m,imm; the operation is in ModRM.reg */
-	K_TEST_MR, K_XCHG,
-	K_MOV_MR, K_MOV_RM, K_MOV_MI, K_MOV_FROM_SREG, K_MOV_TO_SREG, K_MOVSX,
+	K_TEST_MR, K_XCHG, K_MOV_MR, K_MOV_RM, K_MOV_MI, K_MOV_FROM_SREG, K_MOV_TO_SREG, K_MOVSX,
 	K_MOVS, K_CMPS, K_STOS, K_LODS, K_SCAS, K_INS, K_OUTS,
 	K_GROUP2,		/* shifts and rotates */
 	K_GROUP3,		/* TEST, NOT, NEG, MUL, DIV */

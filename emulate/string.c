@@ -104,9 +104,9 @@ static enum emul_status iterate(struct emul *e, unsigned int *count)
 /* REPE and REPNE end at the first difference or match; plain REP at the count alone. */
 static bool compare_ends(const struct emul *e)
 {
-	if (e->insn.op->kind != K_CMPS && e->insn.op->kind != K_SCAS)
-		return false;
-	return !!(e->rflags & FLAG_ZF) != (e->insn.rep == 0xf3);
+	bool compares = e->insn.op->kind == K_CMPS || e->insn.op->kind == K_SCAS;
+
+	return compares && !!(e->rflags & FLAG_ZF) != (e->insn.rep == 0xf3);
 }
 
 /** emul_string() - run a string instruction. EMUL_DONE with RIP moved only when it is over. */
