@@ -93,7 +93,7 @@ struct emul_insn {
 };
 
 struct emul {
-	/* in/out, set by the caller before emul_init() and valid again after EMUL_DONE */
+	/* in/out, set by the caller before emul_decode() and valid again after EMUL_DONE */
 	u64 regs[16];
 	u64 rip;
 	u64 rflags;
