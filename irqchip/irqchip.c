@@ -59,17 +59,29 @@ void irqchip_destroy(struct irqchip *chip)
 	RCU_INIT_POINTER(chip->routing, NULL);
 }
 
+/* The 8-bit devices behind a port. */
+static bool read_byte(struct irqchip *chip, u16 port, u8 *val)
+{
+	return pic_port_read(chip, port, val) || pit_port_read(chip, port, val);
+}
+
+static bool write_byte(struct irqchip *chip, u16 port, u8 val)
+{
+	return pic_port_write(chip, port, val) || pit_port_write(chip, port, val);
+}
+
 /** irqchip_port_read() - IN of bytes, as the ISA bus does it: is the first port one of ours? */
 bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *val)
 {
 	unsigned int i;
+	u8 byte;
 
-	*val = 0;
-	for (i = 0; i < size; i++, port++) {
-		u8 byte = 0xff;
-
-		if (!pic_port_read(chip, port, &byte) && !pit_port_read(chip, port, &byte) && !i)
-			return false;
+	if (!read_byte(chip, port, &byte))
+		return false;
+	*val = byte;
+	for (i = 1; i < size; i++) {
+		if (!read_byte(chip, port + i, &byte))
+			byte = 0xff;
 		*val |= (u32)byte << (8 * i);
 	}
 	return true;
@@ -78,12 +90,12 @@ bool irqchip_port_read(struct irqchip *chip, u16 port, unsigned int size, u32 *v
 /** irqchip_port_write() - OUT, likewise. */
 bool irqchip_port_write(struct irqchip *chip, u16 port, unsigned int size, u32 val)
 {
+	bool ours = write_byte(chip, port, val);
 	unsigned int i;
 
-	for (i = 0; i < size; i++, port++, val >>= 8)
-		if (!pic_port_write(chip, port, val) && !pit_port_write(chip, port, val) && !i)
-			return false;
-	return true;
+	for (i = 1; ours && i < size; i++)
+		write_byte(chip, port + i, val >> (8 * i));
+	return ours;
 }
 
 /** irqchip_get_state() - KVM_GET_IRQCHIP. 0, -ENXIO without chips, -EINVAL for an unknown one. */

@@ -411,12 +411,6 @@ static void write_icr(struct lapic *apic, u32 low, u32 dest)
 
 /* --- registers --- */
 
-/* Of register @n. What lies outside of the page gets 0, where no register is. */
-static u32 reg_offset(u32 n)
-{
-	return array_index_nospec(n, KVM_APIC_REG_SIZE / 16) << 4;
-}
-
 static u32 read_reg(struct lapic *apic, u32 offset)
 {
 	switch (offset) {
@@ -426,8 +420,8 @@ static u32 read_reg(struct lapic *apic, u32 offset)
 		return ppr(apic);
 	case APIC_TMCCT:
 		return lapic_timer_current(apic);
-	default:
-		return lapic_reg(apic, offset);
+	default:	/* a register that exists; the mask is for speculation */
+		return lapic_reg(apic, offset & (KVM_APIC_REG_SIZE - 1));
 	}
 }
 
@@ -447,7 +441,7 @@ static bool reg_exists(u32 offset)
 /** lapic_mmio_read() - a 32-bit read at @offset of the register page; 0 where nothing is. */
 u32 lapic_mmio_read(struct lapic *apic, u32 offset)
 {
-	offset = reg_offset(offset >> 4);
+	offset &= 0xff0;
 	if (offset == APIC_EOI)
 		return 0;
 	if (!reg_exists(offset)) {
@@ -475,17 +469,6 @@ static u32 writable(u32 offset)
 	u32 n = offset >> 4;
 
 	return n < ARRAY_SIZE(bits) ? bits[array_index_nospec(n, ARRAY_SIZE(bits))] : 0;
-}
-
-static void write_lvt(struct lapic *apic, u32 offset, u32 val)
-{
-	val &= writable(offset);
-	if (!(lapic_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED))
-		val |= APIC_LVT_MASKED;
-	if (offset == APIC_LVTT)
-		lapic_timer_set_lvt(apic, val);
-	else
-		lapic_set_reg(apic, offset, val);
 }
 
 static void mask_lvts(struct lapic *apic)
@@ -518,7 +501,13 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 		lapic_set_reg(apic, APIC_ESR, xchg(&apic->esr_pending, 0ul));
 		return true;
 	case APIC_LVTT ... APIC_LVTERR:
-		write_lvt(apic, offset, val);
+		val &= writable(offset);
+		if (!(lapic_reg(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED))
+			val |= APIC_LVT_MASKED;
+		if (offset == APIC_LVTT)
+			lapic_timer_set_lvt(apic, val);
+		else
+			lapic_set_reg(apic, offset, val);
 		return true;
 	case APIC_TMICT:
 		lapic_timer_set_count(apic, val);
@@ -534,7 +523,8 @@ static bool write_reg(struct lapic *apic, u32 offset, u32 val)
 /** lapic_mmio_write() - a 32-bit write at @offset of the register page. */
 void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 {
-	offset = reg_offset(offset >> 4);
+	/* What lies further off becomes 0, where no register is. */
+	offset = array_index_nospec(offset & 0xff0, KVM_APIC_REG_SIZE);
 	switch (offset) {
 	case APIC_ID:
 	case APIC_LDR:
@@ -556,7 +546,7 @@ void lapic_mmio_write(struct lapic *apic, u32 offset, u32 val)
 /** lapic_msr_read() - x2APIC registers and IA32_TSC_DEADLINE. 0, or -EINVAL (#GP). */
 int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 {
-	u32 offset = reg_offset(msr - APIC_BASE_MSR);
+	u32 offset = array_index_nospec(msr - APIC_BASE_MSR, KVM_APIC_REG_SIZE / 16) << 4;
 
 	if (msr == MSR_IA32_TSC_DEADLINE) {
 		*val = lapic_timer_deadline_mode(apic) ? READ_ONCE(apic->tscdeadline) : 0;
@@ -582,7 +572,7 @@ int lapic_msr_read(struct lapic *apic, u32 msr, u64 *val)
 /** lapic_msr_write() - likewise. */
 int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 {
-	u32 offset = reg_offset(msr - APIC_BASE_MSR);
+	u32 offset = array_index_nospec(msr - APIC_BASE_MSR, KVM_APIC_REG_SIZE / 16) << 4;
 
 	if (msr == MSR_IA32_TSC_DEADLINE) {
 		if (lapic_timer_deadline_mode(apic))
@@ -615,13 +605,7 @@ int lapic_msr_write(struct lapic *apic, u32 msr, u64 val)
 
 /* --- APIC_BASE --- */
 
-/**
- * lapic_set_base() - write IA32_APIC_BASE. 0, or -EINVAL.
- * @apic: the APIC
- * @val: the value
- * @host: from userspace, which may restore any valid mode; the guest may not go from disabled to
- *	  x2APIC mode or from there to xAPIC mode (APM vol. 2, 16.9)
- */
+/** lapic_set_base() - write IA32_APIC_BASE. 0, -EINVAL. @host: userspace, any valid mode. */
 int lapic_set_base(struct lapic *apic, u64 val, bool host)
 {
 	u64 mode = val & X2APIC_MODE, old_mode = apic->base & X2APIC_MODE;
@@ -629,6 +613,7 @@ int lapic_set_base(struct lapic *apic, u64 val, bool host)
 
 	if (val & (~0ull << 52 | 0x2ffull) || mode == X2APIC_ENABLE)
 		return -EINVAL;
+	/* Not from disabled to x2APIC mode or from there to xAPIC mode (APM vol. 2, 16.9). */
 	if (!host && ((old_mode == X2APIC_MODE && mode == MSR_IA32_APICBASE_ENABLE) ||
 		      (!old_mode && mode == X2APIC_MODE)))
 		return -EINVAL;
@@ -660,7 +645,7 @@ void lapic_reset(struct lapic *apic, bool init)
 				       (apic->is_bsp ? MSR_IA32_APICBASE_BSP : 0));
 		WRITE_ONCE(apic->events, 0);
 	}
-	lapic_timer_reset(apic);
+	lapic_timer_set_deadline(apic, 0);
 	/* Disabled first, so that nothing that is sent meanwhile is half forgotten. */
 	WRITE_ONCE(apic->enabled, false);
 	memset(apic->regs, 0, sizeof(apic->regs));

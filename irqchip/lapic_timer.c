@@ -128,12 +128,6 @@ void lapic_timer_stop(struct lapic *apic)
 	WRITE_ONCE(apic->timer_armed, false);
 }
 
-void lapic_timer_reset(struct lapic *apic)
-{
-	lapic_timer_stop(apic);
-	apic->tscdeadline = 0;
-}
-
 static void arm(struct lapic *apic, u64 delay_ns)
 {
 	apic->expiry = ktime_add_ns(ktime_get(), delay_ns);
@@ -201,7 +195,7 @@ void lapic_timer_set_lvt(struct lapic *apic, u32 val)
 	bool was_deadline = lapic_timer_deadline_mode(apic);
 
 	if (was_deadline != ((val & MODE_MASK) == APIC_LVT_TIMER_TSCDEADLINE)) {
-		lapic_timer_reset(apic);
+		lapic_timer_set_deadline(apic, 0);
 		lapic_set_reg(apic, APIC_TMICT, 0);
 	}
 	lapic_set_reg(apic, APIC_LVTT, val);

@@ -193,9 +193,16 @@ static void write_data(struct kvm_pic_state *p, u8 val)
 
 static struct kvm_pic_state *by_port(struct irqchip *chip, u16 port)
 {
-	if ((port & ~0x81) == 0x20)
-		return &chip->pic[!!(port & 0x80)];
-	return (port & ~1) == 0x4d0 ? &chip->pic[port & 1] : NULL;
+	switch (port) {
+	case 0x20 ... 0x21:
+	case 0x4d0:
+		return &chip->pic[0];
+	case 0xa0 ... 0xa1:
+	case 0x4d1:
+		return &chip->pic[1];
+	default:
+		return NULL;
+	}
 }
 
 /* Ports 20, 21, A0, A1 and the edge/level registers 4D0, 4D1. */

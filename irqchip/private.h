@@ -29,7 +29,6 @@ int lapic_inject(struct lapic *apic, u32 mode, u8 vector, bool trig_level);
 void lapic_timer_init(struct lapic *apic);
 void lapic_timer_set_count(struct lapic *apic, u32 count);
 void lapic_timer_restore(struct lapic *apic);
-void lapic_timer_reset(struct lapic *apic);
 void lapic_timer_stop(struct lapic *apic);
 void lapic_timer_set_divisor(struct lapic *apic, u32 tdcr);
 bool lapic_timer_counting(const struct lapic *apic);
