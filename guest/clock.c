@@ -38,12 +38,13 @@ void tsc_set_offset(struct vcpu *v, u64 offset)
  */
 static u64 common_offset(struct vm *vm, u64 data, u64 now)
 {
-	u64 second = tsc_khz * 1000ull, offset = data - now, ahead;
+	u64 offset = data - now, expected, apart;
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&vm->clock_lock, flags);
-	ahead = vm->tsc_last_value + (now - vm->tsc_last_host) - data;
-	if (vm->tsc_last_host && (ahead < second || -ahead < second))
+	expected = vm->tsc_last_value + (now - vm->tsc_last_host);
+	apart = max(expected, data) - min(expected, data);
+	if (vm->tsc_last_host && apart < tsc_khz * 1000ull)
 		offset = vm->tsc_last_offset;
 	vm->tsc_last_value = data;
 	vm->tsc_last_host = now;
@@ -89,12 +90,15 @@ void clock_init(struct vm *vm)
 
 /*
  * The reference for a time page, which counts forward from a TSC value that the guest has seen:
- * where the guest's TSC was set back behind it, the reference moves to now, for all vCPUs.
+ * where the guest's TSC was set back behind it, the reference moves to now, for all vCPUs. This one is
+ * not asked again: a request ends its HLT.
  */
 static void clock_reference(struct vcpu *v, u64 *tsc, u64 *ns)
 {
 	struct vm *vm = v->vm;
 	unsigned long flags;
+	struct vcpu *other;
+	unsigned int i;
 	bool behind;
 	u64 now;
 
@@ -108,8 +112,9 @@ static void clock_reference(struct vcpu *v, u64 *tsc, u64 *ns)
 	*tsc = vm->clock_ref_tsc;
 	*ns = vm->clock_ref_ns;
 	raw_spin_unlock_irqrestore(&vm->clock_lock, flags);
-	if (behind)
-		vm_request(vm, REQ_CLOCK);
+	vm_for_each_vcpu(i, other, vm)
+		if (behind && other != v)
+			vcpu_request(other, REQ_CLOCK);
 }
 
 /** guest_get_clock() - KVM_GET_CLOCK. */
