@@ -87,8 +87,8 @@ void pv_steal_update(struct vcpu *v)
 	if (!r && !mem_read(mem, STEAL(steal), &steal, sizeof(steal))) {
 		/* Enabled just now, or run by another thread: nothing stolen that we know of. */
 		steal += delay - min(v->steal_seen, delay);
-		v->steal_seen = delay;
-		write_versioned(mem, STEAL(version), STEAL(steal), &steal, sizeof(steal));
+		if (write_versioned(mem, STEAL(version), STEAL(steal), &steal, sizeof(steal)))
+			v->steal_seen = delay;
 	}
 	srcu_read_unlock(&mem->srcu, idx);
 }
