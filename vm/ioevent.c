@@ -219,10 +219,11 @@ int coalesced_register(struct machine *m, const struct kvm_coalesced_mmio_zone *
 int coalesced_unregister(struct machine *m, const struct kvm_coalesced_mmio_zone *zone)
 {
 	struct io_event *e, *next;
+	bool port = zone->pio;	/* an index: no other value in speculation either */
 
 	if (!zone_valid(zone))
 		return -EINVAL;
-	list_for_each_entry_safe(e, next, &m->io_events[zone->pio], list) {
+	list_for_each_entry_safe(e, next, &m->io_events[port], list) {
 		if (!e->ctx && e->addr >= zone->addr &&
 		    e->addr + e->len <= zone->addr + zone->size)
 			event_remove(m, e, &m->nr_zones);
