@@ -123,14 +123,23 @@ static int run_one(const struct ktap_test *t)
 	return pid < 0 ? -1 : wait_child(pid, limit);
 }
 
+/* Arguments name tests to run, or with a '-' in front to leave out. */
 static bool selected(const struct ktap_test *t, int argc, char **argv)
 {
+	bool named = false, all = true;
 	int i;
 
-	for (i = 1; i < argc; i++)
+	for (i = 1; i < argc; i++) {
+		if (argv[i][0] == '-') {
+			if (!strcmp(argv[i] + 1, t->name))
+				return false;
+			continue;
+		}
+		all = false;
 		if (!strcmp(argv[i], t->name))
-			return true;
-	return argc < 2;
+			named = true;
+	}
+	return named || all;
 }
 
 int ktap_run(const struct ktap_test *tests, size_t count, int argc, char **argv)

@@ -21,7 +21,7 @@ struct ktap_test {
  * ktap_run() - run a table of tests and print KTAP
  * @tests: the table
  * @count: its length
- * @argc: of main(); arguments select tests by name
+ * @argc: of main(); arguments select tests by name, or leave them out where a dash is in front
  * @argv: of main()
  *
  * KTAP_NOFORK in the environment runs the tests in this process, for gdb.
