@@ -56,7 +56,7 @@ u64 alu_op(unsigned int op, u64 dst, u64 src, unsigned int size, u64 *rflags)
 	case ALU_XOR:
 		r = dst ^ src;
 		break;
-	default:	/* SBB, SUB, CMP add the complement; where nothing is carried, it is borrowed */
+	default:	/* SBB, SUB, CMP add the complement; what is not carried is borrowed */
 		r = add(dst, ~src & mask, !carry, size, &f);
 		f ^= FLAG_CF | FLAG_AF;
 	}

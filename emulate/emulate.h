@@ -103,7 +103,7 @@ struct emul {
 	bool lma;
 	u64 cr0, cr4;
 	struct emul_seg segs[EMUL_NR_TABLES];
-	/* FXSAVE image; NULL where it is out of reach: moves of SSE and MMX are EMUL_UNHANDLED then */
+	/* FXSAVE image; NULL: out of reach, moves of SSE and MMX are EMUL_UNHANDLED then */
 	u8 *fx;
 	const struct emul_ops *ops;
 	void *opaque;		/* for the ops */

@@ -152,7 +152,7 @@ static u64 result(const struct emul *e, u64 mem, u64 *flags)
 		return e->insn.opcode & 1 ? 63 - __builtin_clzll(mem) : __builtin_ctzll(mem);
 	case K_MOVSX:
 		return sign_extend(mem, source_size(e));
-	case K_CMOV:		/* memory is read, and a 32-bit register cleared above, in any case */
+	case K_CMOV:		/* memory is read, a 32-bit register cleared above, in any case */
 		return alu_condition(e->insn.opcode & 15, *flags) ? mem : reg;
 	default:		/* K_MOV_RM */
 		return mem;

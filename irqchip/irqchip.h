@@ -26,7 +26,7 @@ struct pit;
 struct irqchip_ops {
 	/* Something is pending for the vCPU of @apic: wakes it and makes it look. Any context. */
 	void (*kick)(struct lapic *apic);
-	/* With chip->resampling: an input's interrupt was ended. The vCPU's thread, maybe atomic. */
+	/* With chip->resampling: an interrupt was ended. By the vCPU's thread, maybe atomic. */
 	void (*eoi)(struct irqchip *chip, u32 input);
 };
 
