@@ -90,8 +90,7 @@ void clock_init(struct vm *vm)
 
 /*
  * The reference for a time page, which counts forward from a TSC value that the guest has seen:
- * where the guest's TSC was set back behind it, the reference moves to now, for all vCPUs. This one is
- * not asked again: a request ends its HLT.
+ * where its TSC was set back behind it, it moves to now. The others are told; a request ends a HLT.
  */
 static void clock_reference(struct vcpu *v, u64 *tsc, u64 *ns)
 {

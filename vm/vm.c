@@ -65,11 +65,7 @@ static const struct file_operations vm_fops = {
 	.llseek = noop_llseek,
 };
 
-/**
- * vm_create_fd() - KVM_CREATE_VM.
- *
- * Return: the new fd, -EBUSY where another hypervisor holds SVM, -ENOMEM, -EMFILE, -ENFILE, -EINTR.
- */
+/** vm_create_fd() - KVM_CREATE_VM. -EBUSY: SVM is held; -ENOMEM, -EMFILE, -ENFILE, -EINTR. */
 int vm_create_fd(void)
 {
 	struct machine *m = kvzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
