@@ -32,7 +32,7 @@ check() {
 	local name=$1 abi=$2 cpus=$3 status=0 why=''
 	shift 3
 	number=$((number + 1))
-	timeout 150 "$@" >"$work/out" 2>&1 </dev/null || status=$?
+	timeout 300 "$@" >"$work/out" 2>&1 </dev/null || status=$?
 	tr -d '\r' <"$work/out" >"$work/text"
 	if ! grep -aq "^GUEST kernel=$abi cpus=$cpus mem=[34]" "$work/text"; then
 		why="no init of kernel $abi with $cpus CPUs"
