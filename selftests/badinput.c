@@ -425,10 +425,12 @@ static void test_random_sregs(void)
 
 /* --- the storm --- */
 
-#define THREADS 3
+#define THREADS	   3
+#define ARENA_SIZE (64ULL << 20)
 
 static struct storm {
 	struct vm *vm;
+	void *arena;
 	struct vcpu *vcpu[2];
 	volatile bool on;
 	u64 seed, ops, results[134];
@@ -471,8 +473,11 @@ static void *storm_thread(void *arg)
 			*(u32 *)buf = next(&x) % 16;
 		errno = 0;
 		if (cmd == KVM_SET_USER_MEMORY_REGION) {
+			struct kvm_userspace_memory_region *r = (void *)buf;
+
 			/* Not over the memory of this program, which the guest would write to. */
-			((struct kvm_userspace_memory_region *)buf)->userspace_addr &= 0xfff;
+			r->userspace_addr = (u64)storm.arena + (r->userspace_addr & 0xfff);
+			r->memory_size %= ARENA_SIZE;
 		}
 		ioctl(fd, cmd, cmd == KVM_RUN ? 0 : (u64)buf);
 		__atomic_fetch_add(&storm.ops, 1, __ATOMIC_RELAXED);
@@ -489,6 +494,9 @@ static void test_storm(void)
 	pthread_t threads[THREADS];
 
 	storm.seed = test_random();
+	storm.arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	CHECK(storm.arena != MAP_FAILED);
 	storm.vm = f.vm;
 	storm.vcpu[0] = f.vcpu;
 	storm.vcpu[1] = vcpu_create(f.vm, 1);
