@@ -319,12 +319,6 @@ static void run_machine(pthread_t *self)
 	machines++;
 }
 
-/* #VMEXITs of all VMs since the module was loaded */
-static u64 vmexits(void)
-{
-	return vm_is_kvm() ? 0 : read_number("/sys/module/svm/parameters/exits");
-}
-
 static void test_guests(void)
 {
 	const char *seconds = getenv("FUZZ_SECONDS"), *seed = getenv("TEST_SEED");
@@ -332,7 +326,7 @@ static void test_guests(void)
 	u64 end = now_ms() + 1000 * (seconds ? strtoull(seconds, NULL, 0) : 20);
 	u64 base = seed ? strtoull(seed, NULL, 0) : 1, n;
 	pthread_t self = pthread_self();
-	u64 before = vmexits();
+	u64 before = host_vmexits();
 
 	sigaction(SIGUSR1, &sa, NULL);
 	for (n = 0; now_ms() < end && !ktap_timed_out; n++) {
@@ -343,7 +337,7 @@ static void test_guests(void)
 	ktap_diag(
 		"seeds %lu to %lu: %lu machines, %lu cases, %lu interrupted, %lu SET_SREGS refused",
 		base, base + n - 1, machines, cases, interrupted, refused);
-	ktap_diag("%lu #VMEXITs, of them to userspace:", vmexits() - before);
+	ktap_diag("%lu #VMEXITs, of them to userspace:", host_vmexits() - before);
 	for (int i = 0; i < MAX_REASON; i++)
 		if (exits[i])
 			ktap_diag("  %-16s %lu", vm_exit_name(i), exits[i]);

@@ -48,6 +48,11 @@ long long read_number(const char *path)
 	return n > 0 ? strtoll(buf, NULL, 0) : -1;
 }
 
+u64 host_vmexits(void)
+{
+	return vm_is_kvm() ? 0 : read_number("/sys/module/svm/parameters/exits");
+}
+
 int write_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);

@@ -27,6 +27,9 @@ void sleep_ms(unsigned int ms);
 /** read_number() - the number a file of sysfs or procfs starts with; -1 if there is none */
 long long read_number(const char *path);
 
+/** host_vmexits() - #VMEXITs of all VMs since svm.ko was loaded; 0 on KVM, which does not say */
+u64 host_vmexits(void);
+
 /** write_text() - write to a file of sysfs or procfs; 0 or -errno */
 int write_text(const char *path, const char *text);
 
