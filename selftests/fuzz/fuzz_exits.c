@@ -427,6 +427,7 @@ static void storm_round(u64 seed, u64 end)
 	for (int i = 0; i < VCPUS; i++) {
 		rng_at(&players[i].r, seed, i, 0);
 		players[i].m = &m;
+		memset(vm_hva(m.vm, (u64)STORM(i)), 0, sizeof(struct storm));
 		players[i].vcpu = vcpu_create(m.vm, i);
 		vcpu_get_sregs(players[i].vcpu, &players[i].reset);
 	}
