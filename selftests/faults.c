@@ -2,27 +2,34 @@
 /*
  * Fault injection: every allocation and every copy from or to userspace in a call is failed once,
  * the first in the first try, the second in the next (/proc/thread-self/fail-nth), until a try
- * comes through without. What fails says ENOMEM or EFAULT and leaves everything as it was.
+ * comes through without. Then once more, and all allocations after the first that fails fail as
+ * well: what kvmalloc() falls back to, too. What fails says ENOMEM or EFAULT and leaves everything
+ * as it was.
  *
- * Wants a kernel with CONFIG_FAULT_INJECTION: make test DEBUG_KERNEL=1.
+ * Wants a kernel with CONFIG_FAULT_INJECTION: make test DEBUG_KERNEL=1. FAULTS_VERBOSE=2 has the
+ * kernel's log say where each fault was (scripts/fault-sites).
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "guest.h"
 #include "host.h"
 
-#define GPA	  0x4000000ULL /* beyond the image's memory */
-#define PAGE	  4096ULL
-#define MMIO	  0xe0000000ULL
-#define TRIES_MAX 2000
-#define REG_TMICT 0x380
+#define GPA	   0x4000000ULL /* beyond the image's memory */
+#define PAGE	   4096ULL
+#define MMIO	   0xe0000000ULL
+#define TRIES_MAX  2000
+#define REG_TMICT  0x380
+#define STATS_SIZE 16
 
-static int nth_fd = -1;
+static int nth_fd = -1, all_fd = -1;
+static bool all_after; /* allocations after the chosen one fail, too */
 
 static void faults_setup(void)
 {
@@ -32,11 +39,22 @@ static void faults_setup(void)
 	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR);
 	if (nth_fd < 0)
 		ktap_skip("no fault injection in this kernel: make test DEBUG_KERNEL=1");
+	all_fd = open("/proc/thread-self/make-it-fail", O_WRONLY);
+	CHECK_OK(all_fd);
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
 		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/verbose", kinds[i]);
-		CHECK_EQ(write_text(path, "0"), 0);
+		CHECK_EQ(write_text(path, getenv("FAULTS_VERBOSE") ?: "0"), 0);
 		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/ignore-gfp-wait", kinds[i]);
 		CHECK(!write_text(path, "N") || !strcmp(kinds[i], "fail_usercopy"));
+		if (!strcmp(kinds[i], "fail_usercopy"))
+			continue;
+		/* For threads with make-it-fail, once fail-nth has come to its end. */
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/task-filter", kinds[i]);
+		CHECK_EQ(write_text(path, "Y"), 0);
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/times", kinds[i]);
+		CHECK_EQ(write_text(path, "-1"), 0);
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/probability", kinds[i]);
+		CHECK_EQ(write_text(path, "100"), 0);
 	}
 	CHECK_EQ(write_text("/sys/kernel/debug/fail_page_alloc/min-order", "0"), 0);
 	CHECK_EQ(write_text("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N"), 0);
@@ -47,6 +65,8 @@ static void arm(unsigned int nth)
 	char text[16];
 
 	snprintf(text, sizeof(text), "%u", nth);
+	if (all_after)
+		CHECK_OK(pwrite(all_fd, "1", 1, 0));
 	CHECK_OK(pwrite(nth_fd, text, strlen(text), 0));
 }
 
@@ -56,6 +76,9 @@ static unsigned int disarm(void)
 	char text[16] = "";
 	unsigned int left = 1;
 
+	/* This may be what fails. */
+	if (all_after && pwrite(all_fd, "0", 1, 0) < 0)
+		CHECK_OK(pwrite(all_fd, "0", 1, 0));
 	if (pread(nth_fd, text, sizeof(text) - 1, 0) > 0)
 		left = atoi(text);
 	if (pwrite(nth_fd, "0", 1, 0) < 0)
@@ -63,13 +86,13 @@ static unsigned int disarm(void)
 	return left;
 }
 
-/* ioctl() whose @nth chance to fail fails. In @met: there was one. Gives the result or -errno. */
+/* ioctl(), or read() where @request is 0, whose @nth chance to fail fails. In @met: there was one. Gives the result or -errno. */
 static long faulted(unsigned int nth, int fd, unsigned long request, void *arg, bool *met)
 {
 	long result;
 
 	arm(nth);
-	result = ioctl(fd, request, arg);
+	result = request ? ioctl(fd, request, arg) : pread(fd, arg, STATS_SIZE, 0);
 	if (result < 0)
 		result = -errno;
 	*met = !disarm();
@@ -90,9 +113,9 @@ struct call {
 	bool quiet;
 };
 
-static unsigned int each_fault(struct call *c)
+static unsigned int each_once(struct call *c)
 {
-	unsigned int nth, failures = 0;
+	unsigned int nth, failures = 0, again = 0;
 	long result;
 	bool met;
 
@@ -105,14 +128,26 @@ static unsigned int each_fault(struct call *c)
 		failures += result < 0;
 		if (c->after)
 			c->after(c, result >= 0, result);
-		if (!met)
+		/* The allocators have chances of their own now and then: the last ones again. */
+		if (!met && again++ == 3)
 			break;
+		if (!met)
+			nth = nth > 4 ? nth - 4 : 0;
 	}
 	CHECKF(nth < TRIES_MAX, "%s never comes through", c->name);
-	CHECKF(failures, "%s has nothing that can fail", c->name);
 	if (!c->quiet)
-		ktap_diag("%s: %u faults, %u of them failed it", c->name, nth - 1, failures);
+		ktap_diag("%s: %u faults%s, failed %u times", c->name, nth - 1,
+			  all_after ? " and all after" : "", failures);
 	return failures;
+}
+
+static void each_fault(struct call *c)
+{
+	for (int i = 0; i < 2; i++) {
+		all_after = i;
+		CHECKF(each_once(c), "%s has nothing that can fail", c->name);
+	}
+	all_after = false;
 }
 
 /* Descriptors are as many as before. */
@@ -142,6 +177,37 @@ static void test_create_vm(void)
 	c.fd = vm_open_device();
 	expected_fd = next_fd();
 	each_fault(&c);
+}
+
+/* What a process has of the MMU notifier comes with its first VM: each try is a process. */
+static void test_create_first_vm(void)
+{
+	unsigned int nth, failures = 0;
+	int status;
+	pid_t pid;
+
+	faults_setup();
+	for (nth = 1; nth < TRIES_MAX; nth++) {
+		pid = fork();
+		CHECK_OK(pid);
+		if (!pid) {
+			long result;
+			bool met;
+
+			faults_setup();
+			result = faulted(nth, vm_open_device(), KVM_CREATE_VM, NULL, &met);
+			CHECKF(result >= 0 || (met && result == -ENOMEM), "fault %u: %ld", nth,
+			       result);
+			_exit(result < 0 ? 2 : met ? 3 : 4);
+		}
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECKF(WIFEXITED(status) && WEXITSTATUS(status) >= 2, "status %#x", status);
+		failures += WEXITSTATUS(status) == 2;
+		if (WEXITSTATUS(status) == 4)
+			break;
+	}
+	CHECK(failures);
+	ktap_diag("first CREATE_VM: %u faults, %u of them failed it", nth - 1, failures);
 }
 
 /* Calls that work once for a VM: each try has a VM of its own. */
@@ -235,6 +301,18 @@ static void after_pit(struct call *c, bool done, long result)
 	vm_destroy(fresh);
 }
 
+static void before_pit(struct call *c)
+{
+	before_chip_vcpu(c);
+	CHECK_OK(ioctl(c->fd, KVM_CREATE_PIT2, &pit_config));
+}
+
+static void after_fresh(struct call *c, bool done, long result)
+{
+	(void)c, (void)done, (void)result;
+	vm_destroy(fresh);
+}
+
 static void test_pit(void)
 {
 	struct call c = {
@@ -244,8 +322,16 @@ static void test_pit(void)
 		.before = before_chip_vcpu,
 		.after = after_pit,
 	};
+	struct kvm_reinject_control control = { .pit_reinject = 1 };
 
 	faults_setup();
+	each_fault(&c);
+
+	c.name = "REINJECT_CONTROL";
+	c.request = KVM_REINJECT_CONTROL;
+	c.arg = &control;
+	c.before = before_pit;
+	c.after = after_fresh;
 	each_fault(&c);
 }
 
@@ -394,6 +480,27 @@ static void after_dirty(struct call *c, bool done, long result)
 	CHECKF(bits == 200, "%llu bits, %s", (unsigned long long)bits, done ? "at once" : "later");
 }
 
+static struct kvm_clear_dirty_log clear = { .slot = 5,
+					    .num_pages = 512,
+					    .dirty_bitmap = dirty_bits };
+
+static void before_clear(struct call *c)
+{
+	before_dirty(c);
+	memset(dirty_bits, 0xff, sizeof(dirty_bits));
+}
+
+static void after_clear(struct call *c, bool done, long result)
+{
+	u64 bits = 0;
+
+	(void)c, (void)result;
+	CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &dirty_log));
+	for (size_t i = 0; i < ARRAY_LEN(dirty_bits); i++)
+		bits += __builtin_popcountll(dirty_bits[i]);
+	CHECKF(bits == (done ? 0 : 200), "%llu bits", (unsigned long long)bits);
+}
+
 static void test_dirty_log(void)
 {
 	struct call c = {
@@ -410,6 +517,13 @@ static void test_dirty_log(void)
 	c.fd = vm->fd;
 	vm_set_slot(vm, 5, GPA, map_anon(512 * PAGE), 512 * PAGE, KVM_MEM_LOG_DIRTY_PAGES);
 	vcpu_set_guest(vm->vcpus[0], guest_dirty, 200);
+	each_fault(&c);
+
+	c.name = "CLEAR_DIRTY_LOG";
+	c.request = KVM_CLEAR_DIRTY_LOG;
+	c.arg = &clear;
+	c.before = before_clear;
+	c.after = after_clear;
 	each_fault(&c);
 }
 
@@ -533,7 +647,6 @@ static void vcpu_with_all(void)
 static void test_get_state(void)
 {
 	struct call c = { .before = before_get, .after = after_get, .quiet = true };
-	unsigned int sum = 0;
 
 	faults_setup();
 	vcpu_with_all();
@@ -542,15 +655,13 @@ static void test_get_state(void)
 		c.request = parts[i].get;
 		c.fd = parts[i].of_vm ? vm->fd : subject->fd;
 		c.arg = (char *)&scratch + parts[i].offset;
-		sum += each_fault(&c);
+		each_fault(&c);
 	}
-	ktap_diag("%u failures", sum);
 }
 
 static void test_set_state(void)
 {
 	struct call c = { .after = after_set, .quiet = true };
-	unsigned int sum = 0;
 
 	faults_setup();
 	vcpu_with_all();
@@ -576,9 +687,8 @@ static void test_set_state(void)
 		c.request = parts[i].set;
 		c.fd = parts[i].of_vm ? vm->fd : subject->fd;
 		c.arg = (char *)&set_to + parts[i].offset;
-		sum += each_fault(&c);
+		each_fault(&c);
 	}
-	ktap_diag("%u failures", sum);
 }
 
 /* Eventfds, routes, coalesced zones, filters: what was refused is not there. */
@@ -646,6 +756,19 @@ static void after_routes(struct call *c, bool done, long result)
 	vm_destroy(fresh);
 }
 
+static void before_no_routes(struct call *c)
+{
+	routes.head.nr = 1;
+	before_routes(c);
+	CHECK_OK(ioctl(c->fd, KVM_SET_GSI_ROUTING, &routes));
+	routes.head.nr = 0;
+}
+
+static void after_no_routes(struct call *c, bool done, long result)
+{
+	after_routes(c, !done, result);
+}
+
 static void test_plumbing(void)
 {
 	struct call c = { 0 };
@@ -691,6 +814,12 @@ static void test_plumbing(void)
 	c.arg = &routes;
 	c.before = before_routes;
 	c.after = after_routes;
+	each_fault(&c);
+
+	c.name = "SET_GSI_ROUTING to nothing";
+	routes.head.nr = 0;
+	c.before = before_no_routes;
+	c.after = after_no_routes;
 	each_fault(&c);
 }
 
@@ -744,6 +873,16 @@ static void test_stats_and_cpuid(void)
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 entries[256];
 	} cpuid;
+	static struct {
+		struct kvm_msr_list head;
+		u32 indices[256];
+	} list;
+	static struct {
+		struct kvm_signal_mask head;
+		u64 set;
+	} __attribute__((packed)) mask;
+	struct kvm_nested_state nested;
+	char stats[STATS_SIZE];
 	struct call c = {
 		.name = "GET_STATS_FD",
 		.request = KVM_GET_STATS_FD,
@@ -760,11 +899,37 @@ static void test_stats_and_cpuid(void)
 	each_fault(&c);
 
 	cpuid.head.nent = ARRAY_LEN(cpuid.entries);
+	c.name = "read() of statistics";
+	c.fd = ioctl(vm->fd, KVM_GET_STATS_FD, 0);
+	CHECK_OK(c.fd);
+	c.request = 0;
+	c.arg = stats;
+	c.after = NULL;
+	each_fault(&c);
+
 	c.name = "GET_SUPPORTED_CPUID";
 	c.request = KVM_GET_SUPPORTED_CPUID;
 	c.arg = &cpuid;
-	c.after = NULL;
 	c.fd = vm->dev;
+	each_fault(&c);
+
+	list.head.nmsrs = ARRAY_LEN(list.indices);
+	c.name = "GET_MSR_INDEX_LIST";
+	c.request = KVM_GET_MSR_INDEX_LIST;
+	c.arg = &list;
+	each_fault(&c);
+
+	nested.size = sizeof(nested);
+	c.name = "GET_NESTED_STATE";
+	c.request = KVM_GET_NESTED_STATE;
+	c.arg = &nested;
+	c.fd = vm->vcpus[0]->fd;
+	each_fault(&c);
+
+	mask.head.len = sizeof(mask.set);
+	c.name = "SET_SIGNAL_MASK";
+	c.request = KVM_SET_SIGNAL_MASK;
+	c.arg = &mask;
 	each_fault(&c);
 }
 
@@ -836,13 +1001,12 @@ static u64 run_to_end(struct vcpu *vcpu, unsigned int *left, unsigned int *failu
 	}
 }
 
-static void test_run(void)
+static void run_with_faults(void)
 {
 	unsigned int nth, left = 0, failures = 0;
 	u64 value, expected = 0;
 	struct vm *v;
 
-	faults_setup();
 	for (nth = 0; nth < TRIES_MAX && !(nth && left); nth++) {
 		v = vm_create_image();
 		vm_irqchip(v);
@@ -859,11 +1023,76 @@ static void test_run(void)
 	}
 	CHECK(nth < TRIES_MAX);
 	CHECK(failures);
-	ktap_diag("KVM_RUN: %u faults, %u of them seen by userspace", nth - 2, failures);
+	ktap_diag("KVM_RUN: %u faults%s, %u of them seen by userspace", nth - 2,
+		  all_after ? " and all after" : "", failures);
+}
+
+static void test_run(void)
+{
+	faults_setup();
+	run_with_faults();
+	all_after = true;
+	run_with_faults();
+}
+
+/*
+ * Loading svm.ko, from memory: what reads the file is not to be failed. The module's init comes
+ * last, so the chances are met from the last back; the first of these are the kernel's own.
+ */
+#define LAST_CHANCES 45
+
+static int load(const void *image, size_t size, unsigned int nth, unsigned int *left)
+{
+	int result;
+
+	arm(nth);
+	result = syscall(SYS_init_module, image, size, "") ? -errno : 0;
+	*left = disarm();
+	CHECK_EQ(module_refs("svm") >= 0, !result);
+	CHECK_EQ(!access("/dev/svm", F_OK), !result);
+	return result;
+}
+
+static void test_load(void)
+{
+	unsigned int nth, chances, left, met = 0, failures = 0;
+	const char *ko = getenv("SVM_KO");
+	size_t room = 64 << 20;
+	char *image = malloc(room);
+	int result = 0, fd;
+	ssize_t size;
+
+	if (!ko || vm_is_kvm())
+		ktap_skip("SVM_KO does not name the module");
+	faults_setup();
+	fd = open(ko, O_RDONLY);
+	size = read(fd, image, room);
+	CHECK(size > 0 && (size_t)size < room);
+	close(fd);
+
+	CHECK_EQ(module_unload("svm"), 0);
+	CHECK_EQ(load(image, size, INT32_MAX, &left), 0);
+	chances = INT32_MAX - left;
+	CHECK(chances > LAST_CHANCES);
+	for (nth = chances; nth && met < LAST_CHANCES; nth--) {
+		if (module_refs("svm") >= 0)
+			CHECK_EQ(module_unload("svm"), 0);
+		result = load(image, size, nth, &left);
+		CHECKF(result <= 0, "fault %u of %u: %d", nth, chances, result);
+		failures += result < 0;
+		met += !left; /* later loads have fewer chances */
+	}
+	if (result)
+		CHECK_EQ(module_load(ko, ""), 0);
+	vm_destroy(vm_create());
+	CHECK(failures);
+	ktap_diag("loading: the last %u of %u faults, %u of them failed it", met, chances,
+		  failures);
 }
 
 static const struct ktap_test tests[] = {
 	{ "create_vm", test_create_vm, 300 },
+	{ "create_first_vm", test_create_first_vm, 300 },
 	{ "create_vcpu", test_create_vcpu, 300 },
 	{ "create_vcpu_apic", test_create_vcpu_apic, 300 },
 	{ "irqchip", test_irqchip, 300 },
@@ -876,6 +1105,7 @@ static const struct ktap_test tests[] = {
 	{ "msr_filter", test_msr_filter, 300 },
 	{ "stats_and_cpuid", test_stats_and_cpuid, 300 },
 	{ "run", test_run, 600 },
+	{ "load", test_load, 300 },
 };
 
 KTAP_MAIN(tests)
