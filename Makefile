@@ -67,6 +67,12 @@ coverage: tests
 	@scripts/deps run
 	@scripts/coverage $(COVERAGE)
 
+# Which allocations and copies from or to userspace have been failed.
+faults: tests
+	+@$(MAKE) module KDIR= KERNEL=debug
+	@scripts/deps run
+	@scripts/fault-sites
+
 # TEST_SEED chooses where they begin.
 fuzz: module tests
 	@scripts/deps run
@@ -124,6 +130,7 @@ help:
 	@echo 'make test     the whole suite, nested in QEMU (TESTS="name..." for some of it)'
 	@echo 'make fuzz     random guests and random calls, SECONDS=$(SECONDS) of each; KERNEL=debug KCOV=y: guided'
 	@echo 'make coverage which lines of the module the tests reach (builds the debug kernel, takes 20 minutes)'
+	@echo 'make faults   fails each allocation and copy of the module on the debug kernel, and lists what was not'
 	@echo 'make check    sparse, W=1, checkpatch, clang-format, shellcheck'
 	@echo 'make coccicheck  the kernel'\''s semantic patches (Coccinelle), a quarter of an hour'
 	@echo 'make bench    instructions per exit, beside those of kvm_amd; L1_PARAMETERS=mitigations=off'
@@ -137,5 +144,5 @@ help:
 	@echo 'DEBUG_KERNEL=1   `make test` on a kernel with KASAN, lockdep and kmemleak as well'
 	@echo 'PREFIX, DESTDIR, GROUP   of `make install` ($(PREFIX), none, $(GROUP))'
 
-.PHONY: all module tool tests deps-build modules-all test coverage fuzz demo bench check coccicheck format install \
+.PHONY: all module tool tests deps-build modules-all test coverage faults fuzz demo bench check coccicheck format install \
 	uninstall clean help
