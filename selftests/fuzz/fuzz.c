@@ -185,14 +185,10 @@ static void print_threads(pid_t pid)
 	}
 }
 
-/*
- * Comes to each CPU in turn: QEMU 7.2 loses an interrupt now and then (Documentation/errata.rst),
- * and a CPU that stands still then goes on with the next IPI. Time in which nothing ran, this
- * process included, is not counted.
- */
+/* Time in which nothing ran, this process included, is not counted; see ktap_next_cpu(). */
 static void wait_round(pid_t pid, u64 seed)
 {
-	unsigned int polls = 0, cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned int polls = 0;
 	int status;
 
 	while (waitpid(pid, &status, WNOHANG) != pid) {
@@ -202,10 +198,9 @@ static void wait_round(pid_t pid, u64 seed)
 			ktap_fail(__FILE__, __LINE__, "seed %llu hangs", (unsigned long long)seed);
 		}
 		if (polls % 64 == 0)
-			bind_cpu(polls / 64 % cpus);
+			ktap_next_cpu();
 		sleep_ms(POLL_MS);
 	}
-	bind_cpu(-1);
 	CHECKF(!status, "seed %llu: status %#x", (unsigned long long)seed, status);
 }
 
