@@ -77,10 +77,8 @@ faults: tests
 fuzz: module tests
 	@scripts/deps run
 	@selftests/rig/run-l1 --kernel $(KERNEL) --timeout $$((3 * $(SECONDS) + 300)) \
-		-c 'insmod $(out)/svm.ko && export TEST_SEED=$(TEST_SEED) && \
-		FUZZ_SECONDS=$(SECONDS) build/tests/fuzz_guest && \
-		FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(TEST_SEED) build/tests/fuzz_exits && \
-		FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(TEST_SEED) build/tests/fuzz_ioctl && rmmod svm'
+		-c 'insmod $(out)/svm.ko && export FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(TEST_SEED) && \
+		build/tests/fuzz_guest && build/tests/fuzz_exits && build/tests/fuzz_ioctl && rmmod svm'
 
 demo:
 	+@scripts/demo

@@ -36,7 +36,6 @@
 #define IST1	     36				      /* in a TSS (APM vol. 2, 12.2.5) */
 #define SCRATCH	     VM_FREE_GPA
 #define SCRATCH_SIZE 0x10000ULL
-#define HOLE	     0x10000000ULL
 
 /* Of one vCPU, in memory that both sides use. */
 struct storm {
@@ -84,18 +83,11 @@ static void come_back(struct guest_frame *frame)
 
 static u64 any_address(struct rng *r)
 {
-	static const u64 list[] = {
-		0xfee00000,	0xfee00080,	    0xfee000b0, 0xfee000f0, 0xfee00300,
-		0xfee00310,	0xfee00320,	    0xfee00380, 0xfee003e0, 0xfec00000,
-		0xfec00010,	0xfec00001,	    0xfed00000, HOLE,	    HOLE + 0xffd,
-		0x800000000000, 0xffff800000000000, ~0ULL,
-	};
-
 	switch (below(r, 8)) {
 	case 0:
 	case 1:
 	case 2:
-		return PICK(r, list);
+		return PICK(r, guest_addresses);
 	case 3:
 		return 0xfee00000 + below(r, 0x400);
 	case 4:
@@ -107,27 +99,14 @@ static u64 any_address(struct rng *r)
 
 static u64 any_msr(struct rng *r)
 {
-	static const u32 list[] = {
-		0x10,	    0x1b,	0x3b,	    0x8b,	0xfe,	    0x174,	0x175,
-		0x176,	    0x179,	0x17a,	    0x17b,	0x1d9,	    0x200,	0x201,
-		0x250,	    0x277,	0x2ff,	    0x400,	0x401,	    0x6e0,	0x800,
-		0x802,	    0x808,	0x80b,	    0x80f,	0x828,	    0x830,	0x832,
-		0x838,	    0x839,	0x83e,	    0x83f,	0xc0000080, 0xc0000081, 0xc0000082,
-		0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102, 0xc0000103, 0xc0010000,
-		0xc0010004, 0xc0010010, 0xc0010015, 0xc0010114, 0xc0010117, 0xc0010140, 0x4b564d00,
-		0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04, 0x4b564d05, 0x48,	0x49,
-		0xda0,	    0x11,	0x12,
-	};
-
-	return chance(r, 85) ? PICK(r, list) : rnd(r) & 0xc001ffff;
+	if (chance(r, 2))
+		return MSR_EFER;
+	return chance(r, 85) ? PICK(r, guest_msrs) : rnd(r) & 0xc001ffff;
 }
 
 static u64 any_port(struct rng *r)
 {
-	static const u16 list[] = { 0x20, 0x21,	 0xa0,	0xa1,  0x40,  0x41,   0x42,  0x43,
-				    0x61, 0x4d0, 0x4d1, 0x3f8, 0xcf8, 0xfffd, 0xffff };
-
-	return chance(r, 90) ? PICK(r, list) : rnd(r);
+	return chance(r, 90) ? PICK(r, guest_ports) : rnd(r);
 }
 
 static u64 any_value(struct rng *r)

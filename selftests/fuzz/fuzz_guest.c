@@ -5,37 +5,28 @@
  * an exit reason that there is; what a vCPU's state then is can be read and written back; memory
  * beside the guest's is not touched.
  *
- * FUZZ_SECONDS says for how long (20), TEST_SEED where to begin. The seed of a machine is in the
- * kernel's log before it runs, and repeats it but for what the two threads do to each other.
+ * The seed of a round is in the kernel's log before it runs, and repeats it but for what the
+ * threads do to each other.
  */
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "host.h"
+#include "fuzz.h"
 #include "insns.h"
-#include "vm.h"
 
 #define MEM_SIZE     (4ULL << 20)
 #define CANARY	     0xa5
 #define CODE_BYTES   192
 #define CASES_PER_VM 64
-#define HOLE	     0x10000000ULL
-#define MAX_REASON   64
 
-static u64 exits[MAX_REASON], cases, interrupted, refused, machines;
+static struct {
+	u64 cases, interrupted, refused, machines;
+} * totals;
+
+static struct rng r;
 static volatile bool stop_threads;
-
-static u64 pick(const u64 *list, size_t n)
-{
-	return list[test_random() % n];
-}
-
-#define PICK(list) pick(list, ARRAY_LEN(list))
 
 /* --- code --- */
 
@@ -44,12 +35,12 @@ static void write_code(u8 *code)
 	size_t n = 0;
 
 	while (n < CODE_BYTES - 8) {
-		const struct insn *insn = &insns[test_random() % ARRAY_LEN(insns)];
+		const struct insn *insn = &PICK(&r, insns);
 
-		if (test_random() % 4 == 0)
-			code[n++] = prefixes[test_random() % sizeof(prefixes)];
-		if (test_random() % 8 == 0) {
-			code[n++] = test_random();
+		if (chance(&r, 25))
+			code[n++] = PICK(&r, prefixes);
+		if (chance(&r, 12)) {
+			code[n++] = rnd(&r);
 			continue;
 		}
 		memcpy(code + n, insn->bytes, insn->len);
@@ -62,46 +53,24 @@ static void write_code(u8 *code)
 
 static u64 any_address(void)
 {
-	static const u64 list[] = {
-		0,
-		8,
-		0xfff,
-		VM_GDT_GPA,
-		VM_PT_GPA,
-		VM_PT_GPA + 0xffe,
-		VM_IDT_GPA,
-		VM_CODE_GPA,
-		VM_STACK_GPA - 1,
-		MEM_SIZE - 3,
-		MEM_SIZE,
-		HOLE,
-		HOLE + 0xffd,
-		0xfee00000,
-		0xfee00080,
-		0xfee00300,
-		0xfee00380,
-		0xfee00ffe,
-		0xfec00000,
-		0xfec00010,
-		0xffffffff,
-		0x7ffffffffffe,
-		0x800000000000,
-		0xffff800000000000,
-		~0ULL,
+	static const u64 own[] = {
+		8,	    0xfff,	 VM_GDT_GPA,	   VM_PT_GPA,	 VM_PT_GPA + 0xffe,
+		VM_IDT_GPA, VM_CODE_GPA, VM_STACK_GPA - 1, MEM_SIZE - 3, MEM_SIZE,
 	};
 
-	return PICK(list) + (test_random() % 4 ? 0 : test_random() % 64);
+	return (chance(&r, 40) ? PICK(&r, own) : PICK(&r, guest_addresses)) +
+	       (chance(&r, 75) ? 0 : below(&r, 64));
 }
 
 static u64 any_value(void)
 {
-	switch (test_random() % 4) {
+	switch (below(&r, 4)) {
 	case 0:
-		return test_random();
+		return rnd(&r);
 	case 1:
-		return 1ULL << test_random() % 64;
+		return 1ULL << below(&r, 64);
 	case 2:
-		return test_random() % 256;
+		return below(&r, 256);
 	default:
 		return any_address();
 	}
@@ -109,44 +78,27 @@ static u64 any_value(void)
 
 static u64 any_msr(void)
 {
-	static const u64 list[] = {
-		0x10,	    0x1b,	0x3b,	    0x8b,	0xfe,	    0x174,	0x175,
-		0x176,	    0x179,	0x17a,	    0x1d9,	0x200,	    0x277,	0x2ff,
-		0x400,	    0x6e0,	0x800,	    0x80b,	0x830,	    0x838,	0x83f,
-		0xc0000081, 0xc0000082, 0xc0000100, 0xc0000101, 0xc0000102, 0xc0000103, 0xc0010010,
-		0xc0010015, 0xc0010114, 0xc0010117, 0x4b564d00, 0x4b564d01, 0x4b564d03, 0x4b564d04,
-		0x4b564d05, 0x48,	0x49,	    0xda0,
-	};
-
-	return test_random() % 8 ? PICK(list) : test_random() & 0xc001ffff;
-}
-
-static u64 any_port(void)
-{
-	static const u64 list[] = { 0x20, 0x21, 0xa0,  0xa1,  0x40,  0x42,
-				    0x43, 0x61, 0x4d0, 0x3f8, 0xcf8, 0xffff };
-
-	return PICK(list);
+	return chance(&r, 85) ? PICK(&r, guest_msrs) : rnd(&r) & 0xc001ffff;
 }
 
 static void hostile_registers(struct vcpu *vcpu)
 {
-	struct kvm_regs r;
+	struct kvm_regs regs;
 
-	vcpu_get_regs(vcpu, &r);
-	r.rax = any_value();
-	r.rbx = any_address();
-	r.rcx = test_random() % 2 ? any_msr() : any_value();
-	r.rdx = test_random() % 2 ? any_port() : any_value();
-	r.rsi = any_address();
-	r.rdi = any_address();
-	r.rbp = any_address();
-	if (test_random() % 4 == 0)
-		r.rsp = any_address();
-	if (test_random() % 8 == 0)
-		r.rflags ^= 1ULL << test_random() % 22;
-	r.rflags = (r.rflags & 0x3f7fd5) | 2;
-	vcpu_set_regs(vcpu, &r);
+	vcpu_get_regs(vcpu, &regs);
+	regs.rax = any_value();
+	regs.rbx = any_address();
+	regs.rcx = chance(&r, 50) ? any_msr() : any_value();
+	regs.rdx = chance(&r, 50) ? PICK(&r, guest_ports) : any_value();
+	regs.rsi = any_address();
+	regs.rdi = any_address();
+	regs.rbp = any_address();
+	if (chance(&r, 25))
+		regs.rsp = any_address();
+	if (chance(&r, 12))
+		regs.rflags ^= 1ULL << below(&r, 22);
+	regs.rflags = (regs.rflags & 0x3f7fd5) | 2;
+	vcpu_set_regs(vcpu, &regs);
 }
 
 static void hostile_sregs(struct vcpu *vcpu)
@@ -156,13 +108,13 @@ static void hostile_sregs(struct vcpu *vcpu)
 
 	vcpu_get_sregs(vcpu, &s);
 	old = s;
-	for (u64 n = test_random() % 3; n; n--)
-		bytes[test_random() % sizeof(s)] ^= 1 << test_random() % 8;
+	for (u64 n = below(&r, 3); n; n--)
+		bytes[below(&r, sizeof(s))] ^= 1 << below(&r, 8);
 	s.apic_base = old.apic_base;
 	s.efer = old.efer;
 	if (ioctl(vcpu->fd, KVM_SET_SREGS, &s)) {
 		CHECK_EQ(errno, EINVAL);
-		refused++;
+		COUNT(totals->refused);
 	}
 }
 
@@ -240,12 +192,11 @@ static void run_case(struct vcpu *vcpu)
 
 	ioctl(vcpu->fd, KVM_SET_MP_STATE, &runnable);
 	CHECK_OK(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events));
-	vcpu_set_mode(vcpu, test_random() % (MODE_COMPAT + 1), test_random() % 4 ? 0 : 3,
-		      VM_CODE_GPA);
+	vcpu_set_mode(vcpu, below(&r, MODE_COMPAT + 1), chance(&r, 75) ? 0 : 3, VM_CODE_GPA);
 	hostile_registers(vcpu);
-	if (test_random() % 4 == 0)
+	if (chance(&r, 25))
 		hostile_sregs(vcpu);
-	if (test_random() % 8 == 0)
+	if (chance(&r, 12))
 		ioctl(vcpu->fd, KVM_NMI, 0);
 	for (n = 0; n < 200; n++) {
 		/* In the end only what was begun is finished. */
@@ -254,33 +205,22 @@ static void run_case(struct vcpu *vcpu)
 		if (reason < 0) {
 			CHECKF(reason == -EINTR || reason == -EFAULT || reason == -EAGAIN, "%d",
 			       reason);
-			interrupted++;
+			COUNT(totals->interrupted);
 			break;
 		}
-		CHECKF(reason < MAX_REASON && reason != KVM_EXIT_UNKNOWN, "exit reason %d", reason);
-		exits[reason]++;
+		CHECKF(reason < FUZZ_MAX_EXIT && reason != KVM_EXIT_UNKNOWN, "exit reason %d",
+		       reason);
+		count_exit(reason);
 		if (reason == KVM_EXIT_MMIO && !run->mmio.is_write)
-			*(u64 *)run->mmio.data = test_random();
+			*(u64 *)run->mmio.data = rnd(&r);
 		else if (reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_IN)
-			*(u64 *)((u8 *)run + run->io.data_offset) = test_random();
+			*(u64 *)((u8 *)run + run->io.data_offset) = rnd(&r);
 		else if (reason != KVM_EXIT_MMIO && reason != KVM_EXIT_IO)
 			break;
 	}
 	run->immediate_exit = 0;
 	round_trip(vcpu);
-	cases++;
-}
-
-static void say_seed(u64 seed)
-{
-	int fd = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-	char line[64];
-	int len = snprintf(line, sizeof(line), "fuzz_guest: seed %#lx\n", seed);
-
-	/* dprintf() seeks, which this file refuses. */
-	CHECK(fd < 0 || write(fd, line, len) == len);
-	if (fd >= 0)
-		close(fd);
+	COUNT(totals->cases);
 }
 
 static void run_machine(pthread_t *self)
@@ -296,7 +236,7 @@ static void run_machine(pthread_t *self)
 	memset(mem + 4096 + MEM_SIZE, CANARY, 4096);
 	vm_set_slot(vm, 0, 0, mem + 4096, MEM_SIZE, 0);
 	vm_write_tables(vm);
-	if (test_random() % 2)
+	if (chance(&r, 50))
 		vm_irqchip(vm);
 	vcpu = vcpu_create(vm, 0);
 	stop_threads = false;
@@ -316,36 +256,35 @@ static void run_machine(pthread_t *self)
 	vm_set_slot(vm, 0, 0, NULL, 0, 0);
 	vm_destroy(vm);
 	munmap(mem, MEM_SIZE + 2 * 4096);
-	machines++;
+	COUNT(totals->machines);
+}
+
+static void guest_round(u64 seed, u64 end)
+{
+	struct sigaction sa = { .sa_handler = ignore };
+	pthread_t self = pthread_self();
+
+	rng_at(&r, seed, 0, 0);
+	sigaction(SIGUSR1, &sa, NULL);
+	while (now_ms() < end)
+		run_machine(&self);
 }
 
 static void test_guests(void)
 {
-	const char *seconds = getenv("FUZZ_SECONDS"), *seed = getenv("TEST_SEED");
-	struct sigaction sa = { .sa_handler = ignore };
-	u64 end = now_ms() + 1000 * (seconds ? strtoull(seconds, NULL, 0) : 20);
-	u64 base = seed ? strtoull(seed, NULL, 0) : 1, n;
-	pthread_t self = pthread_self();
 	u64 before = host_vmexits();
 
-	sigaction(SIGUSR1, &sa, NULL);
-	for (n = 0; now_ms() < end && !ktap_timed_out; n++) {
-		say_seed(base + n);
-		test_random_seed(base + n);
-		run_machine(&self);
-	}
-	ktap_diag(
-		"seeds %lu to %lu: %lu machines, %lu cases, %lu interrupted, %lu SET_SREGS refused",
-		base, base + n - 1, machines, cases, interrupted, refused);
-	ktap_diag("%lu #VMEXITs, of them to userspace:", host_vmexits() - before);
-	for (int i = 0; i < MAX_REASON; i++)
-		if (exits[i])
-			ktap_diag("  %-16s %lu", vm_exit_name(i), exits[i]);
-	CHECK(cases >= CASES_PER_VM && exits[KVM_EXIT_MMIO] && exits[KVM_EXIT_IO]);
+	totals = fuzz_shared(sizeof(*totals));
+	fuzz_rounds(guest_round);
+	fuzz_report();
+	ktap_diag("%lu #VMEXITs; %lu machines, %lu cases, %lu interrupted, %lu SET_SREGS refused",
+		  host_vmexits() - before, totals->machines, totals->cases, totals->interrupted,
+		  totals->refused);
+	CHECK(totals->cases >= CASES_PER_VM && fuzz_counts->exits[KVM_EXIT_MMIO] &&
+	      fuzz_counts->exits[KVM_EXIT_IO]);
 }
 
-static const struct ktap_test tests[] = {
-	{ "guests", test_guests, 86400 },
-};
-
-KTAP_MAIN(tests)
+int main(int argc, char **argv)
+{
+	return fuzz_main("fuzz_guest", test_guests, argc, argv);
+}
