@@ -1113,7 +1113,7 @@ static const struct ktap_test tests[] = {
 	{ "msr_filter", test_msr_filter, 300 },
 	{ "stats_and_cpuid", test_stats_and_cpuid, 300 },
 	{ "run", test_run, 600 },
-	{ "load", test_load, 300 },
+	{ "load", test_load, 900 },
 };
 
 KTAP_MAIN(tests)
