@@ -1042,7 +1042,7 @@ static void test_run(void)
  * last, so the chances are met from the last back, and then again; the first of these are the
  * kernel's own.
  */
-#define LOADS 100
+#define LOADS 70
 
 static int load(const void *image, size_t size, unsigned int nth, unsigned int *left)
 {
