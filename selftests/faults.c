@@ -86,7 +86,10 @@ static unsigned int disarm(void)
 	return left;
 }
 
-/* ioctl(), or read() where @request is 0, whose @nth chance to fail fails. In @met: there was one. Gives the result or -errno. */
+/*
+ * ioctl(), or read() where @request is 0, whose @nth chance to fail fails. In @met: there was one.
+ * Gives the result or -errno.
+ */
 static long faulted(unsigned int nth, int fd, unsigned long request, void *arg, bool *met)
 {
 	long result;
@@ -470,16 +473,21 @@ static void before_dirty(struct call *c)
 	memset(dirty_bits, 0, sizeof(dirty_bits));
 }
 
+static void expect_dirty(unsigned int pages, bool done)
+{
+	unsigned int bits = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(dirty_bits); i++)
+		bits += __builtin_popcountll(dirty_bits[i]);
+	CHECKF(bits == pages, "%u bits, %s", bits, done ? "at once" : "later");
+}
+
 static void after_dirty(struct call *c, bool done, long result)
 {
-	u64 bits = 0;
-
 	(void)c, (void)result;
 	if (!done)
 		CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &dirty_log));
-	for (size_t i = 0; i < ARRAY_LEN(dirty_bits); i++)
-		bits += __builtin_popcountll(dirty_bits[i]);
-	CHECKF(bits == 200, "%llu bits, %s", (unsigned long long)bits, done ? "at once" : "later");
+	expect_dirty(200, done);
 }
 
 static struct kvm_clear_dirty_log clear = { .slot = 5,
@@ -494,13 +502,9 @@ static void before_clear(struct call *c)
 
 static void after_clear(struct call *c, bool done, long result)
 {
-	u64 bits = 0;
-
 	(void)c, (void)result;
 	CHECK_OK(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &dirty_log));
-	for (size_t i = 0; i < ARRAY_LEN(dirty_bits); i++)
-		bits += __builtin_popcountll(dirty_bits[i]);
-	CHECKF(bits == (done ? 0 : 200), "%llu bits", (unsigned long long)bits);
+	expect_dirty(done ? 0 : 200, done);
 }
 
 static void test_dirty_log(void)
