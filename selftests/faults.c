@@ -1046,7 +1046,7 @@ static void test_run(void)
  * last, so the chances are met from the last back, and then again; the first of these are the
  * kernel's own.
  */
-#define LOADS 70
+#define LOADS 110
 
 static int load(const void *image, size_t size, unsigned int nth, unsigned int *left)
 {
