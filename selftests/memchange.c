@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -343,6 +345,14 @@ static void test_compaction(void)
 	keep_stop(&k);
 }
 
+static void swap_on(void)
+{
+	if (system("swapoff /dev/zram0 2>/dev/null; modprobe -q zram num_devices=1 && "
+		   "echo 1 >/sys/block/zram0/reset && echo 64M >/sys/block/zram0/disksize && "
+		   "mkswap /dev/zram0 >/dev/null && swapon /dev/zram0"))
+		ktap_skip("no swap on zram");
+}
+
 /* Out to swap, in memory of the host's, and back. */
 static void test_swap(void)
 {
@@ -350,10 +360,7 @@ static void test_swap(void)
 	long long out;
 	int i;
 
-	if (system("swapoff /dev/zram0 2>/dev/null; modprobe -q zram num_devices=1 && "
-		   "echo 1 >/sys/block/zram0/reset && echo 64M >/sys/block/zram0/disksize && "
-		   "mkswap /dev/zram0 >/dev/null && swapon /dev/zram0"))
-		ktap_skip("no swap on zram");
+	swap_on();
 	keep_start(&k, MAX_PAGES, MADV_NOHUGEPAGE);
 	keep_wait(&k);
 	/*
@@ -376,6 +383,45 @@ static void test_swap(void)
 	CHECK_EQ(smaps_kb(k.mem, "Swap:"), 0);
 	keep_stop(&k);
 	ktap_diag("%lld pages were out", out);
+}
+
+/* The kernel takes memory back on its own account, and asks what was used of late. */
+static void test_reclaim(void)
+{
+	char root[] = "/tmp/cgroup.XXXXXX", dir[64], text[16];
+	long long out = 0;
+	struct keep k;
+
+	swap_on();
+	CHECK(mkdtemp(root));
+	CHECK_OK(mount("cgroup2", root, "cgroup2", 0, NULL));
+	snprintf(dir, sizeof(dir), "%s/svm-test", root);
+	CHECK_OK(chdir(root));
+	if (write_text("cgroup.subtree_control", "+memory"))
+		ktap_skip("no memory controller for cgroups");
+	CHECK_OK(mkdir(dir, 0700));
+	snprintf(text, sizeof(text), "%d", getpid());
+	CHECK_EQ(write_text("svm-test/cgroup.procs", text), 0);
+	keep_start(&k, MAX_PAGES, MADV_NOHUGEPAGE);
+	for (int i = 0; i < 20; i++) {
+		long long now;
+
+		keep_wait(&k);
+		/* Not all that was asked for may be had. */
+		write_text("svm-test/memory.reclaim", "2M");
+		now = smaps_kb(k.mem, "Swap:") * 1024 / PAGE;
+		out = now > out ? now : out;
+	}
+	keep_wait(&k);
+	keep_stop(&k);
+	CHECK_EQ(write_text("cgroup.procs", text), 0);
+	CHECK_OK(rmdir(dir));
+	CHECK_OK(chdir("/"));
+	umount(root);
+	rmdir(root);
+	CHECKF(!system("swapoff /dev/zram0"), "swapoff");
+	CHECK(out);
+	ktap_diag("up to %lld pages were out", out);
 }
 
 /* --- userfaultfd: the owner itself supplies the pages --- */
@@ -842,6 +888,7 @@ static const struct ktap_test tests[] = {
 	{ "thp_split", test_thp_split, 120 },
 	{ "compaction", test_compaction, 120 },
 	{ "swap", test_swap, 120 },
+	{ "reclaim", test_reclaim, 120 },
 	{ "uffd_missing", test_uffd_missing, 120 },
 	{ "uffd_wp", test_uffd_wp, 120 },
 	{ "storm", test_storm, 120 },
