@@ -904,7 +904,6 @@ static void test_stats_and_cpuid(void)
 	c.fd = vm->vcpus[0]->fd;
 	each_fault(&c);
 
-	cpuid.head.nent = ARRAY_LEN(cpuid.entries);
 	c.name = "read() of statistics";
 	c.fd = ioctl(vm->fd, KVM_GET_STATS_FD, 0);
 	CHECK_OK(c.fd);
@@ -913,6 +912,7 @@ static void test_stats_and_cpuid(void)
 	c.after = NULL;
 	each_fault(&c);
 
+	cpuid.head.nent = ARRAY_LEN(cpuid.entries);
 	c.name = "GET_SUPPORTED_CPUID";
 	c.request = KVM_GET_SUPPORTED_CPUID;
 	c.arg = &cpuid;
@@ -1090,7 +1090,7 @@ static void test_load(void)
 		if (module_refs("svm") >= 0)
 			CHECK_EQ(module_unload("svm"), 0);
 		result = load(image, size, nth, &left);
-		CHECKF(result <= 0, "fault %u of %u: %d", nth, chances, result);
+		CHECKF(!result || result == -ENOMEM, "fault %u of %u: %d", nth, chances, result);
 		failures += result < 0;
 		met += !left;
 	}
