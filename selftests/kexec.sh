@@ -67,7 +67,7 @@ start_guests() {
 load_next() {
 	local parameters
 	mkdir -p "$next/rig"
-	cp /run/rig/stage2 /run/rig/env "$next/rig/"
+	cp /run/rig/stage2 /run/rig/heartbeat /run/rig/env "$next/rig/"
 	cat >"$next/rig/script" <<SCRIPT
 export KEXEC_STAGE=$((stage + 1)) SVM_KO=$SVM_KO SVM_TESTS=$tests RIG_INITRD=$RIG_INITRD
 exec bash $tests/kexec

@@ -185,7 +185,7 @@ static void print_threads(pid_t pid)
 	}
 }
 
-/* Time in which nothing ran, this process included, is not counted; see ktap_next_cpu(). */
+/* Time in which nothing ran, this process included, is not counted. */
 static void wait_round(pid_t pid, u64 seed)
 {
 	unsigned int polls = 0;
@@ -197,8 +197,6 @@ static void wait_round(pid_t pid, u64 seed)
 			kill(pid, SIGKILL);
 			ktap_fail(__FILE__, __LINE__, "seed %llu hangs", (unsigned long long)seed);
 		}
-		if (polls % 64 == 0)
-			ktap_next_cpu();
 		sleep_ms(POLL_MS);
 	}
 	CHECKF(!status, "seed %llu: status %#x", (unsigned long long)seed, status);

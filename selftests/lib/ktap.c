@@ -3,7 +3,6 @@
  * KTAP harness: one child process a test, each with a time limit.
  */
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,7 +17,6 @@
 
 #define EXIT_SKIP  4
 #define KILL_GRACE 10 /* seconds between the soft limit and SIGKILL */
-#define NUDGE	   5  /* seconds after which a test is taken to stand still, maybe */
 
 volatile bool ktap_timed_out;
 
@@ -86,35 +84,16 @@ static void run_child(const struct ktap_test *t, unsigned int limit)
 	_exit(ktap_timed_out);
 }
 
-void ktap_next_cpu(void)
-{
-	int n = sysconf(_SC_NPROCESSORS_ONLN);
-	static unsigned int next;
-	cpu_set_t old, one;
-
-	if (n < 2 || sched_getaffinity(0, sizeof(old), &old))
-		return;
-	CPU_ZERO(&one);
-	CPU_SET(next++ % n, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-	sched_setaffinity(0, sizeof(old), &old);
-}
-
 static int wait_child(pid_t pid, unsigned int limit)
 {
 	struct timespec tick = { .tv_nsec = 2000000 }, now;
-	time_t end, next;
+	time_t end;
 	int status;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	end = now.tv_sec + limit + KILL_GRACE;
-	next = now.tv_sec + NUDGE;
 	while (waitpid(pid, &status, WNOHANG) != pid) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec >= next) {
-			ktap_next_cpu();
-			next++;
-		}
 		if (now.tv_sec > end) {
 			kill(-pid, SIGKILL);
 			kill(pid, SIGKILL);

@@ -37,14 +37,6 @@ ktap_fail(const char *file, int line, const char *fmt, ...);
 /** ktap_skip() - end the running test as skipped, with the reason */
 void __attribute__((noreturn, format(printf, 1, 2))) ktap_skip(const char *fmt, ...);
 
-/**
- * ktap_next_cpu() - come to another CPU, by an IPI
- *
- * QEMU 7.2 loses an interrupt now and then (Documentation/errata.rst): the CPU it was for stands
- * still, in HLT or in a guest, until it gets another one. Whoever waits for a test does this.
- */
-void ktap_next_cpu(void);
-
 /** ktap_diag() - print a diagnostic line */
 void __attribute__((format(printf, 1, 2))) ktap_diag(const char *fmt, ...);
 
