@@ -10,10 +10,8 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -473,34 +471,6 @@ static void test_many_vms(void)
 #define GUEST_RAM     (256ULL << 20)
 #define GUEST_RAM_GPA (1ULL << 30)
 
-static bool put(const char *dir, const char *file, const char *text)
-{
-	char path[128];
-	int fd, n;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return false;
-	n = write(fd, text, strlen(text));
-	close(fd);
-	return n == (int)strlen(text);
-}
-
-static long long take(const char *dir, const char *file, const char *key)
-{
-	char path[128], text[512] = "", *at;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	fd = open(path, O_RDONLY);
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
-		return -1;
-	close(fd);
-	at = strstr(text, key);
-	return at ? atoll(at + strlen(key)) : -1;
-}
-
 static void guest_touch(u64 arg)
 {
 	for (u64 gpa = GUEST_RAM_GPA; gpa < GUEST_RAM_GPA + arg; gpa += 4096)
@@ -538,28 +508,21 @@ static void create_all(void)
 static void test_memcg(void)
 {
 	static void (*const greedy[])(void) = { touch_all, create_all };
+	static const char current[] = "svm-test/memory.current";
 	long long refs = module_refs(device_module());
-	char root[] = "/tmp/cgroup.XXXXXX", dir[64], pid_text[16];
 
-	CHECK(mkdtemp(root));
-	CHECK_OK(mount("cgroup2", root, "cgroup2", 0, NULL));
-	snprintf(dir, sizeof(dir), "%s/svm-test", root);
-	if (!put(root, "cgroup.subtree_control", "+memory"))
-		ktap_skip("no memory controller for cgroups");
 	for (unsigned int i = 0; i < ARRAY_LEN(greedy); i++) {
 		int status;
 		pid_t pid;
 
-		CHECK_OK(mkdir(dir, 0700));
-		CHECK(put(dir, "memory.max", "67108864"));
-		put(dir, "memory.swap.max", "0");
+		memcg_create();
+		CHECK_EQ(write_text("svm-test/memory.max", "67108864"), 0);
+		write_text("svm-test/memory.swap.max", "0");
 		pid = fork();
 		CHECK_OK(pid);
 		if (!pid) {
 			alarm(0);
-			snprintf(pid_text, sizeof(pid_text), "%d", getpid());
-			if (!put(dir, "cgroup.procs", pid_text))
-				_exit(2);
+			memcg_enter();
 			greedy[i]();
 			_exit(0);
 		}
@@ -568,19 +531,16 @@ static void test_memcg(void)
 		CHECKF(WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL
 					   : i && !WEXITSTATUS(status),
 		       "%u: status %#x", i, status);
-		CHECKF(take(dir, "memory.events", "max ") > 0, "%u: the limit was not reached", i);
+		CHECKF(memcg_events("max ") > 0, "%u: the limit was not reached", i);
 		CHECK_EQ(settle_refs(device_module(), refs, 20000), refs);
-		for (int n = 0; n < 100 && take(dir, "memory.current", "") > 1 << 20; n++)
+		for (int n = 0; n < 100 && read_number(current) > 1 << 20; n++)
 			sleep_ms(100);
 		ktap_diag("%u: %lld times at the limit, %lld killed, %lld KiB left", i,
-			  take(dir, "memory.events", "max "),
-			  take(dir, "memory.events", "oom_kill "),
-			  take(dir, "memory.current", "") / 1024);
-		CHECK(take(dir, "memory.current", "") <= 1 << 20);
-		CHECK_OK(rmdir(dir));
+			  memcg_events("max "), memcg_events("oom_kill "),
+			  read_number(current) / 1024);
+		CHECK(read_number(current) <= 1 << 20);
+		memcg_destroy();
 	}
-	umount(root);
-	rmdir(root);
 }
 
 static const struct ktap_test tests[] = {

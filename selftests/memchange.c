@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -388,20 +386,12 @@ static void test_swap(void)
 /* The kernel takes memory back on its own account, and asks what was used of late. */
 static void test_reclaim(void)
 {
-	char root[] = "/tmp/cgroup.XXXXXX", dir[64], text[16];
 	long long out = 0;
 	struct keep k;
 
 	swap_on();
-	CHECK(mkdtemp(root));
-	CHECK_OK(mount("cgroup2", root, "cgroup2", 0, NULL));
-	snprintf(dir, sizeof(dir), "%s/svm-test", root);
-	CHECK_OK(chdir(root));
-	if (write_text("cgroup.subtree_control", "+memory"))
-		ktap_skip("no memory controller for cgroups");
-	CHECK_OK(mkdir(dir, 0700));
-	snprintf(text, sizeof(text), "%d", getpid());
-	CHECK_EQ(write_text("svm-test/cgroup.procs", text), 0);
+	memcg_create();
+	memcg_enter();
 	keep_start(&k, MAX_PAGES, MADV_NOHUGEPAGE);
 	for (int i = 0; i < 20; i++) {
 		long long now;
@@ -414,11 +404,7 @@ static void test_reclaim(void)
 	}
 	keep_wait(&k);
 	keep_stop(&k);
-	CHECK_EQ(write_text("cgroup.procs", text), 0);
-	CHECK_OK(rmdir(dir));
-	CHECK_OK(chdir("/"));
-	umount(root);
-	rmdir(root);
+	memcg_destroy();
 	CHECKF(!system("swapoff /dev/zram0"), "swapoff");
 	CHECK(out);
 	ktap_diag("up to %lld pages were out", out);

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -69,12 +71,12 @@ int write_text(const char *path, const char *text)
 static long long field_of(FILE *f, const char *field)
 {
 	char line[256];
-	long long kb = -1;
+	long long val = -1;
 
-	while (kb < 0 && fgets(line, sizeof(line), f))
+	while (val < 0 && fgets(line, sizeof(line), f))
 		if (!strncmp(line, field, strlen(field)))
-			kb = strtoll(line + strlen(field), NULL, 10);
-	return kb;
+			val = strtoll(line + strlen(field), NULL, 10);
+	return val;
 }
 
 long long meminfo_kb(const char *field)
@@ -107,6 +109,49 @@ long long smaps_kb(const void *addr, const char *field)
 	}
 	fclose(f);
 	return kb;
+}
+
+void memcg_create(void)
+{
+	char root[] = "/tmp/cgroup.XXXXXX";
+
+	CHECK(mkdtemp(root));
+	CHECK_OK(mount("cgroup2", root, "cgroup2", 0, NULL));
+	CHECK_OK(chdir(root));
+	if (write_text("cgroup.subtree_control", "+memory"))
+		ktap_skip("no memory controller for cgroups");
+	CHECK_OK(mkdir("svm-test", 0700));
+}
+
+void memcg_enter(void)
+{
+	CHECK_EQ(write_text("svm-test/cgroup.procs", "0"), 0);
+}
+
+long long memcg_events(const char *field)
+{
+	FILE *f = fopen("svm-test/memory.events", "re");
+	long long count;
+
+	if (!f)
+		return -1;
+	count = field_of(f, field);
+	fclose(f);
+	return count;
+}
+
+void memcg_destroy(void)
+{
+	char *root;
+
+	CHECK_EQ(write_text("cgroup.procs", "0"), 0);
+	CHECK_OK(rmdir("svm-test"));
+	root = getcwd(NULL, 0);
+	CHECK(root);
+	CHECK_OK(chdir("/"));
+	CHECK_OK(umount(root));
+	CHECK_OK(rmdir(root));
+	free(root);
 }
 
 void *map_anon(size_t size)

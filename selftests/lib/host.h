@@ -39,6 +39,21 @@ long long meminfo_kb(const char *field);
 /** smaps_kb() - a field (with its colon) of the mapping at @addr in /proc/self/smaps, in KiB */
 long long smaps_kb(const void *addr, const char *field);
 
+/**
+ * memcg_create() - the cgroup "svm-test" with a memory controller, in what becomes the working
+ * directory: the root of all cgroups. Skips the test where there is no such controller.
+ */
+void memcg_create(void);
+
+/** memcg_enter() - the calling process moves to it */
+void memcg_enter(void);
+
+/** memcg_events() - a field (with its space) of its memory.events; -1 if there is none */
+long long memcg_events(const char *field);
+
+/** memcg_destroy() - the caller leaves it, and it goes */
+void memcg_destroy(void);
+
 /** map_anon() - anonymous memory aligned to 2 MiB, ended by a hole */
 void *map_anon(size_t size);
 
