@@ -44,7 +44,7 @@ int irqchip_create_split(struct irqchip *chip, unsigned int routes)
 /** irqchip_check_bus_cycle() - may APIC timers count so? 0, -EINVAL, -ENXIO without APICs. */
 int irqchip_check_bus_cycle(const struct irqchip *chip, u64 ns)
 {
-	if (!ns || ns >> 24)	/* the longest count must stay below 2^63 ns */
+	if (!ns || ns >> 23)	/* the longest count from now must stay below 2^63 ns */
 		return -EINVAL;
 	return irqchip_in_kernel(chip) ? 0 : -ENXIO;
 }

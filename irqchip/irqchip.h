@@ -56,6 +56,7 @@ struct lapic {
 	/* timer (lapic_timer.c) */
 	ktime_t expiry;		/* when the current count reaches 0 */
 	bool timer_armed;
+	u64 ignored;		/* expiries in a row that were not taken */
 	bool is_bsp;
 	/* errors since the last write to ESR, atomic bit operations */
 	unsigned long esr_pending;

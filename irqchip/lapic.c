@@ -193,13 +193,13 @@ bool lapic_eoi_can_wait(const struct lapic *apic)
 	return in_service == 1;
 }
 
-/** lapic_accepts_pic() - does the PIC's INTR reach this vCPU? Only the boot processor. */
+/** lapic_accepts_pic() - does the PIC's INTR come in? By LVT0, or past an APIC that is off. */
 bool lapic_accepts_pic(struct lapic *apic)
 {
 	u32 lvt0 = lapic_reg(apic, APIC_LVT0);
 	bool extint = (lvt0 & (APIC_LVT_MASKED | APIC_MODE_MASK)) == APIC_DM_EXTINT;
 
-	return apic->is_bsp && (!apic->enabled || extint);
+	return !hw_enabled(apic) || extint;
 }
 
 /** lapic_get_cr8() - bits 7:4 of TPR. */
@@ -298,7 +298,10 @@ static bool match_logical(const struct lapic *apic, u32 dest)
 
 static bool match_physical(const struct lapic *apic, u32 dest)
 {
-	return dest == (lapic_x2apic(apic) ? apic->id : lapic_reg(apic, APIC_ID) >> 24);
+	/* One that no xAPIC has addresses the vCPU, in either mode, as with KVM. */
+	if (lapic_x2apic(apic) || dest > 0xff)
+		return dest == apic->id;
+	return dest == lapic_reg(apic, APIC_ID) >> 24;
 }
 
 /*
@@ -640,16 +643,21 @@ int lapic_set_base(struct lapic *apic, u64 val, bool host)
 /** lapic_reset() - RESET, or INIT, after which base and events stay (APM vol. 2, 16.3.3). */
 void lapic_reset(struct lapic *apic, bool init)
 {
+	u32 id;
+
 	if (!init) {
 		WRITE_ONCE(apic->base, APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
 				       (apic->is_bsp ? MSR_IA32_APICBASE_BSP : 0));
 		WRITE_ONCE(apic->events, 0);
 	}
+	id = lapic_reg(apic, APIC_ID);
 	lapic_timer_set_deadline(apic, 0);
 	/* Disabled first, so that nothing that is sent meanwhile is half forgotten. */
 	WRITE_ONCE(apic->enabled, false);
 	memset(apic->regs, 0, sizeof(apic->regs));
 	reset_identity(apic);
+	if (init)	/* INIT leaves the id */
+		lapic_set_reg(apic, APIC_ID, id);
 	lapic_set_reg(apic, APIC_LVR, APIC_VERSION);
 	lapic_set_reg(apic, APIC_DFR, 0xffffffff);
 	lapic_set_reg(apic, APIC_SPIV, 0xff);

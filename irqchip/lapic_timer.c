@@ -13,8 +13,11 @@
 #include "irqchip/private.h"
 
 #define MODE_MASK	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
-/* A deadline further off is looked at again after as many cycles; keeps the product below 2^64. */
-#define MAX_DELTA	(1ull << 43)
+/* A deadline further off is looked at again after as many cycles; keeps the product below 2^62. */
+#define MAX_DELTA	(1ull << 42)
+/* After so many periods in a row that nobody took note of, the next is up to so much late. */
+#define IGNORED_MIN	8
+#define IGNORED_NS	(10 * NSEC_PER_MSEC)
 /* So near to the deadline it has come. */
 #define SLACK_NS	500
 
@@ -42,7 +45,7 @@ static bool periodic(const struct lapic *apic)
 	return mode(apic) == APIC_LVT_TIMER_PERIODIC;
 }
 
-/* How long a count takes; below 2^63, as irqchip_check_bus_cycle() sees to. */
+/* How long a count takes; below 2^62, as irqchip_check_bus_cycle() sees to. */
 static u64 to_ns(const struct lapic *apic, u32 count)
 {
 	u64 ns = ((u64)count << divide_shift(apic)) * apic->chip->bus_cycle_ns;
@@ -81,12 +84,13 @@ void lapic_set_tsc_offset(struct lapic *apic, u64 offset)
 		lapic_timer_set_deadline(apic, deadline);
 }
 
-static void fire(struct lapic *apic)
+/* False where nobody takes note: masked, disabled, or the last one still waits. */
+static bool fire(struct lapic *apic)
 {
 	u32 lvt = lapic_reg(apic, APIC_LVTT);
 
-	if (!(lvt & APIC_LVT_MASKED))
-		lapic_inject(apic, APIC_DM_FIXED, lvt & 0xff, false);
+	return !(lvt & APIC_LVT_MASKED) &&
+	       lapic_inject(apic, APIC_DM_FIXED, lvt & 0xff, false) > 0;
 }
 
 static enum hrtimer_restart expired(struct hrtimer *timer)
@@ -107,12 +111,15 @@ static enum hrtimer_restart expired(struct hrtimer *timer)
 	ns = period(apic);
 	if (!ns)
 		WRITE_ONCE(apic->timer_armed, false);
-	fire(apic);
+	apic->ignored = fire(apic) ? 0 : min(apic->ignored + 1, 255ull);
 	if (!ns)
 		return HRTIMER_NORESTART;
 	/* Periods missed while the host was busy are lost, not made up for. */
 	hrtimer_forward_now(timer, ns_to_ktime(ns));
 	WRITE_ONCE(apic->expiry, hrtimer_get_expires(timer));
+	/* Those that nobody takes cost the host less and less; the count goes on all the same. */
+	if (apic->ignored >= IGNORED_MIN)
+		hrtimer_add_expires_ns(timer, min(apic->ignored, div64_u64(IGNORED_NS, ns)) * ns);
 	return HRTIMER_RESTART;
 }
 
@@ -155,8 +162,9 @@ void lapic_timer_set_count(struct lapic *apic, u32 count)
 }
 
 /*
- * The registers were set from userspace, with the timer stopped: go on from the current count. A
- * one-shot count of 0 has run out already; a period begins anew.
+ * The registers were set from userspace, with the timer stopped: go on from the current count. 0
+ * may be one that has run out, or QEMU's, which does not restore it: a period begins anew, and a
+ * one-shot count ends at once, as a guest that waits for it would else do so for ever.
  */
 void lapic_timer_restore(struct lapic *apic)
 {
@@ -167,8 +175,8 @@ void lapic_timer_restore(struct lapic *apic)
 		return;
 	}
 	apic->tscdeadline = 0;
-	if (!left && periodic(apic))
-		left = initial;
+	if (!left)
+		left = periodic(apic) ? initial : 1;
 	start(apic, min(left, initial));
 }
 

@@ -4,6 +4,7 @@
  * IPIs between two vCPUs in every destination mode, EOI and priorities.
  */
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -671,6 +672,8 @@ static void test_bus_cycle(void)
 		vm_irqchip(vm);
 		CHECK_ERR(set_bus(vm, 0), EINVAL);
 		CHECK_ERR(set_bus(vm, ~0ULL), EINVAL);
+		if (!vm_is_kvm())
+			CHECK_ERR(set_bus(vm, 1 << 23), EINVAL);
 		if (i)
 			CHECK_OK(set_bus(vm, cycles[i]));
 		CHECK_EQ(vm_has_cap(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS), (int)cycles[i]);
@@ -701,16 +704,14 @@ PAYLOAD(ap_hello, ".code16\n"
 		  "1: hlt\n"
 		  "jmp 1b\n");
 
-static void guest_sipi(u64 arg)
+static void guest_sipi(u64 id)
 {
 	volatile u16 *flag = (void *)0x7000;
 
-	(void)arg;
 	enable();
 	*flag = 0;
-	apic_write(REG_ICR2, 1 << 24);
+	apic_write(REG_ICR2, id << 24);
 	apic_write(REG_ICR, 0x4500); /* INIT */
-	apic_write(REG_ICR2, 1 << 24);
 	apic_write(REG_ICR, 0x4610); /* SIPI: 0x10000 */
 	while (!*flag)
 		cpu_relax();
@@ -743,12 +744,25 @@ static void *ap_thread(void *arg)
 	return NULL;
 }
 
+static u32 ap_xapic_id; /* another than 1 */
+
+static void renumber(struct vcpu *vcpu, u32 id)
+{
+	struct kvm_lapic_state state;
+
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_LAPIC, &state));
+	*(u32 *)(state.regs + REG_ID) = id << 24;
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_LAPIC, &state));
+}
+
 static void run_two(void (*bsp)(u64), void (*ap)(u64), u64 arg)
 {
 	struct vm *vm = create(2);
 	struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_RUNNABLE };
 	pthread_t thread;
 
+	if (ap_xapic_id)
+		renumber(vm->vcpus[1], ap_xapic_id);
 	if (ap) {
 		vcpu_set_guest(vm->vcpus[1], ap, arg);
 		CHECK_OK(ioctl(vm->vcpus[1]->fd, KVM_SET_MP_STATE, &mp));
@@ -762,7 +776,47 @@ static void run_two(void (*bsp)(u64), void (*ap)(u64), u64 arg)
 
 static void test_init_sipi(void)
 {
-	run_two(guest_sipi, NULL, 0);
+	run_two(guest_sipi, NULL, 1);
+}
+
+/* An xAPIC keeps the id that it was given: SIPI finds it by the number that INIT did. */
+static void test_init_keeps_id(void)
+{
+	ap_xapic_id = 5;
+	run_two(guest_sipi, NULL, 5);
+}
+
+/* A vCPU with an id that no xAPIC has is started by that. */
+PAYLOAD(ap_out, ".code16\n"
+		"out %al, $0x10\n"
+		"1: hlt\n"
+		"jmp 1b\n");
+
+static void guest_sipi_far(u64 id)
+{
+	enable();
+	wrmsr(MSR_APICBASE, rdmsr(MSR_APICBASE) | 1 << 10);
+	wrmsr(X2APIC(REG_ICR), id << 32 | 0x4500);
+	wrmsr(X2APIC(REG_ICR), id << 32 | 0x4610);
+	guest_done();
+}
+
+static void test_far_id(void)
+{
+	struct vm *vm = create(1);
+	struct kvm_run *run;
+	int fd = ioctl(vm->fd, KVM_CREATE_VCPU, 256);
+
+	CHECK_OK(fd);
+	run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(run != MAP_FAILED);
+	vm_load_payload(vm, AP_CODE_GPA, ap_out);
+	vcpu_set_guest(vm->vcpus[0], guest_sipi_far, 256);
+	CHECK_EQ(vcpu_run_guest(vm->vcpus[0]), GUEST_DONE);
+	while (ioctl(fd, KVM_RUN, 0) < 0)
+		CHECKF(errno == EAGAIN, "errno %d", errno);
+	CHECK_EQ(run->exit_reason, KVM_EXIT_IO);
+	CHECK_EQ(run->io.port, 0x10);
 }
 
 /* IPIs in every destination mode. Each vCPU counts per vector and APIC id. */
@@ -994,6 +1048,69 @@ static void test_base(void)
 	run_checks(guest_base, 0);
 }
 
+/* QEMU restores an APIC without its current count: a one-shot timer under way must end after all. */
+static void guest_restored(u64 arg)
+{
+	(void)arg;
+	enable();
+	apic_write(REG_LVTT, 0x77);
+	apic_write(REG_TDCR, 0xb);
+	apic_write(REG_TMICT, 0xf0000000);
+	guest_sync(1);
+	wait_for(&fired[0x77], 1);
+	guest_done();
+}
+
+static void test_timer_restored(void)
+{
+	struct vm *vm = create(1);
+	struct vcpu *vcpu = vm->vcpus[0];
+	struct kvm_lapic_state state;
+
+	vcpu_set_guest(vcpu, guest_restored, 0);
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	vcpu_complete(vcpu);
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_LAPIC, &state));
+	CHECK(*(u32 *)(state.regs + REG_TMCCT));
+	*(u32 *)(state.regs + REG_TMCCT) = 0;
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_LAPIC, &state));
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* A periodic timer that nobody takes note of goes on counting, and comes back when it is wanted. */
+static void guest_ignored(u64 arg)
+{
+	u32 i, now, last = 0, turns = 0;
+
+	(void)arg;
+	enable();
+	apic_write(REG_LVTT, 0x30077); /* periodic, masked */
+	apic_write(REG_TDCR, 0xb);
+	apic_write(REG_TMICT, 300000);
+	for (i = 0; turns < 200; i++) {
+		now = apic_read(REG_TMCCT);
+		guest_assert(now <= 300000);
+		turns += now > last;
+		last = now;
+	}
+	guest_assert_eq(fired[0x77], 0);
+	apic_write(REG_LVTT, 0x20077);
+	wait_for(&fired[0x77], 100);
+	/* Waiting in IRR: one of them comes. */
+	for (turns = 0; turns < 50;) {
+		now = apic_read(REG_TMCCT);
+		turns += now > last;
+		last = now;
+	}
+	wait_for(&fired[0x77], 150);
+	guest_done();
+}
+
+static void test_timer_ignored(void)
+{
+	run_checks(guest_ignored, 0);
+}
+
 /* KVM_SIGNAL_MSI and KVM_SET_LAPIC's IRR deliver from outside. */
 static void guest_msi(u64 arg)
 {
@@ -1140,10 +1257,14 @@ static const struct ktap_test tests[] = {
 	{ "disable_exits", test_disable_exits, 60 },
 	{ "halt_poll", test_halt_poll, 0 },
 	{ "init_sipi", test_init_sipi, 0 },
+	{ "init_keeps_id", test_init_keeps_id, 0 },
+	{ "far_id", test_far_id, 0 },
 	{ "ipi_flat", test_ipi_flat, 0 },
 	{ "ipi_cluster", test_ipi_cluster, 0 },
 	{ "ipi_nmi", test_ipi_nmi, 0 },
 	{ "x2apic_ipi", test_x2apic_ipi, 0 },
+	{ "timer_restored", test_timer_restored, 0 },
+	{ "timer_ignored", test_timer_ignored, 0 },
 	{ "msi", test_msi, 0 },
 	{ "nmi_pair", test_nmi_pair, 0 },
 	{ "msi_storm", test_msi_storm, 0 },
