@@ -78,12 +78,15 @@ int pic_set_irq(struct irqchip *chip, unsigned int pin, int level)
 }
 
 /* Takes the input that interrupts now, -1: none. */
-static int acknowledge(struct kvm_pic_state *p, bool master)
+static int acknowledge(struct irqchip *chip, struct kvm_pic_state *p, bool master)
 {
 	int input = pending_input(p, master);
 
 	if (input < 0)
 		return -1;
+	/* An 8259A lowers its output meanwhile: what the slave has besides is a new edge. */
+	if (!master)
+		set_line(&chip->pic[0], SLAVE_INPUT, false);
 	if (!p->auto_eoi)
 		p->isr |= BIT(input);
 	else if (p->rotate_on_auto_eoi)
@@ -105,11 +108,11 @@ u8 pic_accept(struct irqchip *chip)
 	u8 vector;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	input = acknowledge(p, true);
+	input = acknowledge(chip, p, true);
 	if (input == SLAVE_INPUT) {
 		p = &chip->pic[1];
 		first = 8;
-		input = acknowledge(p, false);
+		input = acknowledge(chip, p, false);
 	}
 	vector = p->irq_base + (input & 7);
 	if (input >= 0 && p->auto_eoi)
@@ -219,7 +222,7 @@ bool pic_port_read(struct irqchip *chip, u16 port, u8 *val)
 		*val = p->elcr;
 	} else if (p->poll) {
 		p->poll = false;
-		input = acknowledge(p, false);
+		input = acknowledge(chip, p, p == &chip->pic[0]);
 		*val = input < 0 ? 7 : 0x80 | input;
 		update(chip);
 	} else if (port & 1) {

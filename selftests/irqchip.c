@@ -454,6 +454,12 @@ static void on_no_eoi(struct guest_frame *f)
 	fired[f->vector & 0xff]++;
 }
 
+static void on_master_eoi(struct guest_frame *f)
+{
+	fired[f->vector & 0xff]++;
+	outb(0x20, 0x20);
+}
+
 static void guest_pic_aeoi(u64 arg)
 {
 	(void)arg;
@@ -483,6 +489,69 @@ static void test_pic_aeoi(void)
 		vm_irq_line(vcpu->vm, 4, 0);
 		vm_irq_line(vcpu->vm, 4, 1);
 	}
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* A slave with automatic EOI that has two requests waiting: the second is an edge of its own. */
+static void guest_pic_slave_aeoi(u64 arg)
+{
+	(void)arg;
+	guest_handlers[PIC_VEC + 12] = on_master_eoi;
+	guest_handlers[PIC_VEC + 14] = on_master_eoi;
+	pic_init();
+	outb(0xa0, 0x11);
+	outb(0xa1, PIC_VEC + 8);
+	outb(0xa1, 2);
+	outb(0xa1, 3); /* AEOI */
+	outb(0xa1, 0);
+	guest_sync(1); /* IRQs 12 and 14 */
+	sti_nop_cli();
+	sti_nop_cli();
+	guest_assert_eq(fired[PIC_VEC + 12], 1);
+	guest_assert_eq(fired[PIC_VEC + 14], 1);
+	step(2); /* IRQ 12 again */
+	guest_assert_eq(fired[PIC_VEC + 12], 2);
+	guest_done();
+}
+
+static void test_pic_slave_aeoi(void)
+{
+	struct vcpu *vcpu = start(false, guest_pic_slave_aeoi, 0);
+
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	vm_irq_line(vcpu->vm, 12, 1);
+	vm_irq_line(vcpu->vm, 14, 1);
+	CHECK_EQ(vcpu_run_guest(vcpu), 2);
+	vm_irq_line(vcpu->vm, 12, 0);
+	vm_irq_line(vcpu->vm, 12, 1);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* A state in which the line was low is restored while it is high: its next rise is an edge. */
+static void guest_ioapic_restored(u64 arg)
+{
+	(void)arg;
+	apic_on();
+	ioapic_set(5, VEC + 5, 0);
+	step(1); /* saved; then a rise */
+	guest_assert_eq(fired[VEC + 5], 1);
+	step(2); /* restored; another */
+	guest_assert_eq(fired[VEC + 5], 2);
+	guest_done();
+}
+
+static void test_ioapic_restored(void)
+{
+	struct vcpu *vcpu = start(false, guest_ioapic_restored, 0);
+	struct kvm_irqchip saved = { .chip_id = KVM_IRQCHIP_IOAPIC };
+	struct vm *vm = vcpu->vm;
+
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	CHECK_OK(ioctl(vm->fd, KVM_GET_IRQCHIP, &saved));
+	vm_irq_line(vm, 5, 1);
+	CHECK_EQ(vcpu_run_guest(vcpu), 2);
+	CHECK_OK(ioctl(vm->fd, KVM_SET_IRQCHIP, &saved));
+	vm_irq_line(vm, 5, 1);
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
@@ -690,6 +759,8 @@ static const struct ktap_test tests[] = {
 	{ "pic_order", test_pic_order, 0 },
 	{ "pic_spurious", test_pic_spurious, 0 },
 	{ "pic_aeoi", test_pic_aeoi, 0 },
+	{ "pic_slave_aeoi", test_pic_slave_aeoi, 0 },
+	{ "ioapic_restored", test_ioapic_restored, 0 },
 	{ "extint_masked", test_extint_masked, 0 },
 	{ "pit", test_pit, 0 },
 	{ "pit_irq", test_pit_irq, 0 },
