@@ -493,6 +493,78 @@ static void test_reinject_exceptions(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
+/* An INT n whose own delivery faults, in the handler of an interrupt that was injected. */
+extern const char after_nested[];
+
+static void on_outer(struct guest_frame *f)
+{
+	record(f);
+	asm volatile("mov %%rsp, %%rbx\n\t"
+		     "mov %[stack], %%rsp\n\t"
+		     "int $0x81\n"
+		     "after_nested:\n\t"
+		     "mov %%rbx, %%rsp"
+		     :
+		     : [stack] "r"(FRESH_GPA + FRESH_SIZE - 64)
+		     : "rbx", "memory", "cc");
+}
+
+static void guest_nested(u64 arg)
+{
+	(void)arg;
+	guest_handlers[0x55] = on_outer;
+	sti();
+	guest_sync(1); /* the host sends 0x55 */
+	guest_assert_eq(seen[0x55].count, 1);
+	guest_assert_eq(seen[0x81].count, 1);
+	guest_assert_eq(seen[0x81].rip, (u64)after_nested);
+	guest_done();
+}
+
+static void test_reinject_nested(void)
+{
+	struct vm *vm = create(false);
+	void *mem = add_shared(vm);
+	struct vcpu *vcpu = start(vm, guest_nested, 0);
+
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	drop_pages(mem);
+	CHECK_OK(interrupt(vcpu, 0x55));
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
+/* An interrupt that waits behind an exception comes after it. */
+static void guest_behind(u64 arg)
+{
+	(void)arg;
+	sti();
+	guest_sync(1);
+	asm volatile("nop");
+	guest_sync(2);
+	guest_assert_eq(seen[0x11].count, 1);
+	guest_assert_eq(seen[0x55].count, 1);
+	guest_done();
+}
+
+static void test_behind_exception(void)
+{
+	struct vm *vm = create(false);
+	struct vcpu *vcpu = start(vm, guest_behind, 0);
+	struct kvm_vcpu_events ev;
+
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	vcpu_complete(vcpu);
+	CHECK_OK(ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &ev));
+	ev.exception.injected = 1;
+	ev.exception.nr = 0x11;
+	ev.exception.has_error_code = 1;
+	ev.interrupt.injected = 1;
+	ev.interrupt.nr = 0x55;
+	CHECK_OK(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &ev));
+	CHECK_EQ(vcpu_run_guest(vcpu), 2);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+}
+
 /*
  * A storm: each interrupt is delivered exactly once though its stack keeps vanishing. With IF=1, as
  * an interrupt of EVENTINJ may come twice in TCG (Documentation/errata.rst).
@@ -850,6 +922,8 @@ static const struct ktap_test tests[] = {
 	{ "nmi", test_nmi, 0 },
 	{ "nmi_and_interrupt", test_nmi_and_interrupt, 0 },
 	{ "reinject_soft", test_reinject_soft, 0 },
+	{ "reinject_nested", test_reinject_nested, 0 },
+	{ "behind_exception", test_behind_exception, 0 },
 	{ "reinject_exceptions", test_reinject_exceptions, 0 },
 	{ "reinject_storm", test_reinject_storm, 0 },
 	{ "double_fault", test_double_fault, 0 },

@@ -92,17 +92,22 @@ void events_after_exit(struct vcpu *v)
 	struct vmcb_control *c = &v->vmcb->control;
 	u32 info = c->exit_int_info;
 	u8 vector = info & EVENT_VECTOR_MASK;
-	bool ours = v->injecting, soft;
+	/* What of the queue it was, as events_inject() chooses. */
+	bool ours = v->injecting, exception = ours && v->exception.injected;
+	bool nmi = ours && !exception && v->nmi_injected, irq = ours && !exception && !nmi, soft;
 
-	if (ours) {
+	if (exception) {
 		v->exception.injected = false;
+	} else if (nmi) {
 		v->nmi_injected = false;
+	} else if (irq) {
 		/* Still in V_IRQ: not taken; TCG calls it an exception if it was interrupted. */
 		v->irq_injected = v->virq && (c->int_ctl & INT_CTL_V_IRQ);
 		if (v->irq_injected && vector == v->irq_vector)
 			info = 0;
-		events_retract(v);
 	}
+	if (ours)
+		events_retract(v);
 	v->check_events |= v->irq_injected;
 	c->exit_int_info = 0;
 	if (!(info & EVENT_VALID))
@@ -114,7 +119,7 @@ void events_after_exit(struct vcpu *v)
 		break;
 	case EVENTINJ_TYPE_EXCEPTION:
 		soft = vector == X86_TRAP_BP || vector == X86_TRAP_OF;
-		if (soft && !ours)
+		if (soft && !(exception && v->exception.vector == vector))
 			break;
 		if (soft)
 			v->vmcb->save.rip--;
@@ -127,7 +132,7 @@ void events_after_exit(struct vcpu *v)
 		};
 		break;
 	case EVENTINJ_TYPE_SOFT:
-		if (!ours)
+		if (!(irq && v->irq_soft && v->irq_vector == vector))
 			break;
 		fallthrough;
 	case EVENTINJ_TYPE_INTR:
@@ -493,7 +498,7 @@ void vcpu_apic_events(struct vcpu *v)
 	events_take_nmis(v);
 	if (test_and_clear_bit(LAPIC_EV_INIT, &apic->events)) {
 		vcpu_reset(v);
-		v->mp_state = v->id == v->vm->bsp_id ? KVM_MP_STATE_RUNNABLE :
+		v->mp_state = v->id == v->vm->irqchip.bsp_id ? KVM_MP_STATE_RUNNABLE :
 						       KVM_MP_STATE_INIT_RECEIVED;
 	}
 	if (test_and_clear_bit(LAPIC_EV_SIPI, &apic->events) &&
