@@ -7,10 +7,9 @@
 #include "irqchip/private.h"
 
 /** irqchip_init() - at VM creation; nothing is there yet. */
-void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm)
+void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops)
 {
 	chip->ops = ops;
-	chip->vm = vm;
 	chip->bus_cycle_ns = 1;
 	raw_spin_lock_init(&chip->lock);
 	pic_init(chip);

@@ -79,7 +79,6 @@ enum irqchip_kind { IRQCHIP_NONE, IRQCHIP_SPLIT, IRQCHIP_FULL };
 
 struct irqchip {
 	const struct irqchip_ops *ops;
-	void *vm;
 	raw_spinlock_t lock;		/* PIC and IOAPIC state */
 	u8 kind;			/* enum irqchip_kind; published with smp_store_release() */
 	/* split: the first routes are the pins of userspace's IOAPIC */
@@ -101,7 +100,7 @@ struct irqchip {
 };
 
 /* --- life; these sleep --- */
-void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops, void *vm);
+void irqchip_init(struct irqchip *chip, const struct irqchip_ops *ops);
 int irqchip_create(struct irqchip *chip);
 int irqchip_check_bus_cycle(const struct irqchip *chip, u64 ns);
 int irqchip_create_split(struct irqchip *chip, unsigned int routes);

@@ -38,15 +38,15 @@ struct svm_caps {
 };
 extern struct svm_caps svm_caps __ro_after_init;
 
-/* What a processor's SPEC_CTRL has, by EBX of CPUID 0x80000008: IBRS, STIBP; SSBD. */
+/* What a processor's SPEC_CTRL has, by EBX of CPUID 0x80000008: IBRS, STIBP; SSBD; PSFD. */
 static inline u8 spec_ctrl_bits(u32 ebx)
 {
-	return ((ebx >> 14) & 3) | ((ebx >> 22) & 4);
+	return ((ebx >> 14) & 3) | ((ebx >> 22) & 4) | ((ebx >> 21) & 0x80);
 }
 
 struct svm_cpu {
 	bool enabled;			/* SVME is ours on this CPU */
-	unsigned long pages;		/* two: hsave, host_vmcb */
+	unsigned long pages;		/* two: host_vmcb, hsave */
 	u64 hsave_pa;			/* VM_HSAVE_PA */
 	u64 host_vmcb_pa;		/* VMSAVE keeps the host's FS, GS, TR, LDTR, syscall MSRs */
 	u64 asid_generation;		/* never goes back, not even over CPU hotplug */
@@ -57,20 +57,11 @@ struct svm_cpu {
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
 /* An exception (SVME cleared by a crash or reboot) is ignored here and met again at VMRUN. */
-static __always_inline void clgi(void)
-{
-	asm volatile("1: clgi\n2:\n" _ASM_EXTABLE(1b, 2b) ::: "memory");
-}
-
-static __always_inline void stgi(void)
-{
-	asm volatile("1: stgi\n2:\n" _ASM_EXTABLE(1b, 2b) ::: "memory");
-}
-
-static __always_inline void vmsave(u64 pa)
-{
-	asm volatile("1: vmsave %%rax\n2:\n" _ASM_EXTABLE(1b, 2b) :: "a"(pa) : "memory");
-}
+#define SVM_INSN(insn, ...)	\
+	asm volatile("1: " insn "\n2:\n" _ASM_EXTABLE(1b, 2b) :: __VA_ARGS__ : "memory")
+#define clgi()			SVM_INSN("clgi")
+#define stgi()			SVM_INSN("stgi")
+#define vmsave(pa)		SVM_INSN("vmsave %%rax", "a"((u64)(pa)))
 
 int svm_enter(struct vcpu *v, u64 vmcb_pa, u64 host_vmcb_pa, u64 guest_spec, u64 host_spec);
 

@@ -13,6 +13,7 @@
 #include <asm/cpufeature.h>
 #include <asm/reboot.h>
 
+#include "compat/entry.h"
 #include "svm/exit.h"
 
 #define VM_CR_SVM_LOCK		BIT_ULL(3)
@@ -34,6 +35,8 @@ MODULE_PARM_DESC(flushbyasid, "Use flush-by-ASID where the CPU has it (default: 
 module_param_named(cleanbits, svm_caps.clean, bool, 0444);
 MODULE_PARM_DESC(cleanbits, "Use VMCB clean bits where the CPU has them (default: on)");
 
+u32 svm_disabled_exits __ro_after_init = KVM_X86_DISABLE_EXITS_PAUSE;
+
 static DEFINE_MUTEX(hardware_lock);
 /* Protected by: hardware_lock; syscore callbacks, where no locks are, read it without */
 static unsigned int hardware_users;
@@ -50,6 +53,9 @@ static int cpu_enable(void)
 		return -EBUSY;
 	wrmsrq(MSR_EFER, efer | EFER_SVME);
 	wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
+	if (boot_cpu_has(X86_FEATURE_TSCRATEMSR))
+		wrmsrq(MSR_AMD64_TSC_RATIO, 1ull << 32);	/* 1.0 */
+	compat_bp_spec_reduce(true);
 	tsc_aux_cpu_init();
 	sc->asid_generation++;
 	sc->next_asid = svm_caps.nr_asids;	/* first user opens a generation and flushes all */
@@ -68,6 +74,7 @@ static void cpu_disable(void)
 		return;
 	sc->enabled = false;
 	tsc_aux_cpu_exit();
+	compat_bp_spec_reduce(false);
 	wrmsrq(MSR_VM_HSAVE_PA, 0);
 	rdmsrq(MSR_EFER, efer);
 	if (efer & EFER_SVME) {
@@ -206,6 +213,8 @@ static int probe(void)
 	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
 		return refuse(-EOPNOTSUPP,
 			      "nested virtualization in an encrypted guest is not possible");
+	if (!tsc_khz)
+		return refuse(-ENODEV, "the kernel doesn't know how fast the TSC is");
 	svm_caps.nr_asids = cpuid_ebx(0x8000000a);
 	if (svm_caps.nr_asids < 2)
 		return refuse(-ENODEV, "this processor offers no ASIDs to guests");
@@ -221,6 +230,9 @@ static int probe(void)
 	svm_caps.spec_ctrl_bits = spec_ctrl_bits(cpuid_ebx(0x80000008));
 	svm_caps.nested = boot_cpu_has(X86_FEATURE_HYPERVISOR);
 	svm_caps.phys_bits = boot_cpu_data.x86_phys_bits;
+	/* A thread that halts lets the guest steer its sibling's returns (CVE-2022-27672). */
+	if (!boot_cpu_has_bug(X86_BUG_SMT_RSB) || !cpu_smt_possible())
+		svm_disabled_exits |= KVM_X86_DISABLE_EXITS_HLT;
 	fpu_probe();
 	return 0;
 }
@@ -243,8 +255,9 @@ static int alloc_cpu_pages(void)
 		sc->pages = __get_free_pages(GFP_KERNEL | __GFP_ZERO, 1);
 		if (!sc->pages)
 			return -ENOMEM;
-		sc->hsave_pa = __sme_set(__pa(sc->pages));
-		sc->host_vmcb_pa = sc->hsave_pa + PAGE_SIZE;
+		/* SNP hosts: never at a multiple of 2 MiB, which the RMP would take for in use. */
+		sc->host_vmcb_pa = __sme_set(__pa(sc->pages));
+		sc->hsave_pa = sc->host_vmcb_pa + PAGE_SIZE;
 	}
 	return 0;
 }

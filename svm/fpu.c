@@ -76,12 +76,11 @@ void *fpu_image(struct vcpu *v)
 	return &x->i387;
 }
 
-/** svm_get_fpu() - KVM_GET_FPU. */
+/** svm_get_fpu() - KVM_GET_FPU, into zeroes. */
 void svm_get_fpu(struct vcpu *v, struct kvm_fpu *f)
 {
 	struct fxregs_state *fx = v->fpu;
 
-	memset(f, 0, sizeof(*f));
 	memcpy(f->fpr, fx->st_space, sizeof(f->fpr));
 	f->fcw = fx->cwd;
 	f->fsw = fx->swd;
@@ -136,10 +135,9 @@ int svm_set_xsave(struct vcpu *v, const struct kvm_xsave *xs)
 	return 0;
 }
 
-/** svm_get_xcrs() - KVM_GET_XCRS. */
+/** svm_get_xcrs() - KVM_GET_XCRS, into zeroes. */
 void svm_get_xcrs(struct vcpu *v, struct kvm_xcrs *x)
 {
-	memset(x, 0, sizeof(*x));
 	if (!svm_caps.xcr0)
 		return;
 	x->nr_xcrs = 1;

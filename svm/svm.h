@@ -33,8 +33,8 @@ void svm_get_xcrs(struct vcpu *v, struct kvm_xcrs *x);
 int svm_set_xcrs(struct vcpu *v, const struct kvm_xcrs *x);
 /* KVM_CAP_EXIT_HYPERCALL: what userspace may ask for */
 #define SVM_USER_HYPERCALLS	BIT(KVM_HC_MAP_GPA_RANGE)
-/* PAUSE is never intercepted. */
-#define SVM_DISABLED_EXITS	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE)
+/* KVM_X86_DISABLE_EXITS_* that may be asked for; PAUSE is never intercepted */
+extern u32 svm_disabled_exits;
 
 /* KVM_CAP_SET_GUEST_DEBUG2 */
 #define SVM_GUESTDBG_FLAGS	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | \

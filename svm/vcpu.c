@@ -21,20 +21,19 @@ static void ack_flush(void *unused)
 static void vm_flush(struct memory *mem)
 {
 	struct vm *vm = container_of(mem, struct vm, mem);
-	int me = get_cpu();
 	struct vcpu *v;
 	unsigned int i;
 
+	preempt_disable();
 	vm_for_each_vcpu(i, v, vm)
 		set_bit(REQ_TLB_FLUSH, &v->requests);
 	smp_mb();	/* requests before v->mode; pairs with smp_store_mb() in stay_begin() */
-	vm_for_each_vcpu(i, v, vm) {
-		int cpu = READ_ONCE(v->cpu);
-
-		if (READ_ONCE(v->mode) == VCPU_IN_GUEST && cpu != me)
-			smp_call_function_single(cpu, ack_flush, NULL, 1);
-	}
-	put_cpu();
+	cpumask_clear(&vm->flush_cpus);
+	vm_for_each_vcpu(i, v, vm)
+		if (READ_ONCE(v->mode) == VCPU_IN_GUEST)
+			cpumask_set_cpu(READ_ONCE(v->cpu), &vm->flush_cpus);
+	smp_call_function_many(&vm->flush_cpus, ack_flush, NULL, true);
+	preempt_enable();
 }
 
 static const struct memory_ops memory_ops = { .flush = vm_flush };
@@ -46,7 +45,7 @@ static void lapic_kick(struct lapic *apic)
 
 static void irqchip_eoi(struct irqchip *chip, u32 input)
 {
-	struct vm *vm = chip->vm;
+	struct vm *vm = container_of(chip, struct vm, irqchip);
 
 	vm->eoi(vm, input);
 }
@@ -60,7 +59,7 @@ int svm_vm_init(struct vm *vm)
 
 	if (r)
 		return r;
-	irqchip_init(&vm->irqchip, &irqchip_ops, vm);
+	irqchip_init(&vm->irqchip, &irqchip_ops);
 	clock_init(vm);
 	vm->default_tsc_khz = tsc_khz;
 	return 0;
@@ -86,15 +85,12 @@ static void reset_regs(struct vcpu *v)
 {
 	struct vmcb_save *s = &v->vmcb->save;
 	u64 cr0 = X86_CR0_ET | (s->cr0 & (X86_CR0_CD | X86_CR0_NW));
+	struct vmcb_seg *seg;
 
 	/* Up to the debug registers: segments, CPL, EFER, control registers. */
 	memset(s, 0, offsetof(struct vmcb_save, dr7));
-	reset_seg(&s->es, SEG_P | SEG_S | 3);
-	reset_seg(&s->cs, SEG_P | SEG_S | 0xb);
-	reset_seg(&s->ss, SEG_P | SEG_S | 3);
-	reset_seg(&s->ds, SEG_P | SEG_S | 3);
-	reset_seg(&s->fs, SEG_P | SEG_S | 3);
-	reset_seg(&s->gs, SEG_P | SEG_S | 3);
+	for (seg = &s->es; seg <= &s->gs; seg++)
+		reset_seg(seg, SEG_P | SEG_S | (seg == &s->cs ? 0xb : 3));
 	reset_seg(&s->ldtr, SEG_P | 2);
 	reset_seg(&s->tr, SEG_P | 0xb);
 	s->cs.selector = 0xf000;
@@ -203,7 +199,7 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 		WRITE_ONCE(vm->has_halt_poll, true);
 		return 0;
 	case KVM_CAP_X86_DISABLE_EXITS:
-		if (arg & ~(u64)SVM_DISABLED_EXITS || vm->nr_vcpus)
+		if (arg & ~(u64)svm_disabled_exits || vm->nr_vcpus)
 			return -EINVAL;
 		vm->hlt_in_guest |= arg & KVM_X86_DISABLE_EXITS_HLT;
 		return 0;
@@ -211,7 +207,10 @@ int svm_enable_cap(struct vm *vm, const struct kvm_enable_cap *e)
 		WRITE_ONCE(vm->platform_info_hidden, !arg);
 		return 0;
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
-		return arg == 1 ? 0 : -EINVAL;	/* it is never off */
+		if (arg > 1)
+			return -EINVAL;
+		WRITE_ONCE(vm->emulation_exits, arg);
+		return 0;
 	case KVM_CAP_SPLIT_IRQCHIP:
 		if (arg > IRQCHIP_MAX_GSI)
 			return -EINVAL;
@@ -246,10 +245,9 @@ int svm_create_apic(struct vcpu *v)
 		return -ENOMEM;
 	apic->tsc_offset = v->tsc_offset;
 	apic->guest_tsc_khz = v->tsc_khz;
-	lapic_reset(apic, false);
 	v->apic = apic;
 	/* Application processors wait for INIT and SIPI. */
-	if (v->id != v->vm->bsp_id)
+	if (v->id != v->vm->irqchip.bsp_id)
 		v->mp_state = KVM_MP_STATE_UNINITIALIZED;
 	return 0;
 }
@@ -257,16 +255,17 @@ int svm_create_apic(struct vcpu *v)
 /** svm_vcpu_init() - a vCPU in its state after RESET. 0, or -ENOMEM: svm_vcpu_destroy() is due. */
 int svm_vcpu_init(struct vcpu *v)
 {
-	v->vmcb = (struct vmcb *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	v->fpu = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	/* Two pages: on SNP hosts a VMCB must not lie at a multiple of 2 MiB. */
+	v->fpu = (void *)__get_free_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO, 1);
 	v->io = kzalloc(sizeof(*v->io), GFP_KERNEL_ACCOUNT);
-	if (!v->vmcb || !v->fpu || !v->io)
+	if (!v->fpu || !v->io)
 		return -ENOMEM;
+	v->vmcb = v->fpu + PAGE_SIZE;
 	v->vmcb_pa = __sme_set(__pa(v->vmcb));
 	v->cpu = -1;
 	v->tsc_khz = v->vm->default_tsc_khz;
 	v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-		       (v->id == v->vm->bsp_id ? MSR_IA32_APICBASE_BSP : 0);
+		       (v->id == v->vm->irqchip.bsp_id ? MSR_IA32_APICBASE_BSP : 0);
 	rcuwait_init(&v->wait);
 	cpuid_update(v);
 	msr_init(v);
@@ -292,6 +291,5 @@ void svm_vcpu_destroy(struct vcpu *v)
 	kvfree(v->cpuid);
 	put_pid(rcu_access_pointer(v->pid));
 	kfree(v->io);
-	free_page((unsigned long)v->fpu);
-	free_page((unsigned long)v->vmcb);
+	free_pages((unsigned long)v->fpu, 1);
 }

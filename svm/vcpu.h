@@ -79,6 +79,7 @@ struct vcpu {
 	bool can_sleep;			/* the handler runs in the outer loop */
 	u64 xcr0;
 	u64 spec_ctrl;
+	u64 host_debugctl;		/* what a stay has taken out of DEBUGCTL */
 
 	/* ASID and TLB (svm/asid.c) */
 	u64 asid_generation;
@@ -175,13 +176,14 @@ struct vm {
 
 	/*
 	 * Set by vm/ once an ioeventfd exists: takes a guest's write to a port or MMIO address.
-	 * True where one matched. Must not sleep. Caller holds mem.srcu.
+	 * True where one matched. Must not sleep. The caller reads the slots, too.
 	 */
 	bool (*ioevent_write)(struct vm *vm, bool port, u64 addr, unsigned int len,
 			      const void *data);
 	/* Set by vm/ before irqchip.resampling: as irqchip_ops.eoi. */
 	void (*eoi)(struct vm *vm, u32 input);
 
+	struct cpumask flush_cpus;	/* Protected by: mem.npt_lock; of vm_flush() */
 	unsigned int nr_vcpus;		/* published with smp_store_release() after vcpus[] */
 	struct vcpu *vcpus[VM_MAX_VCPUS];
 
@@ -192,13 +194,13 @@ struct vm {
 	/* Protected by: clock_lock; last TSC written by userspace */
 	u64 tsc_last_value, tsc_last_host, tsc_last_offset;
 	u32 default_tsc_khz;
-	u32 bsp_id;
 
 	/* KVM_ENABLE_CAP and KVM_X86_SET_MSR_FILTER, changed with lock held */
-	struct msr_filter __rcu *msr_filter;	/* read under mem.srcu */
+	struct msr_filter __rcu *msr_filter;	/* read as mem.slots are */
 	u32 msr_exits;			/* KVM_MSR_EXIT_REASON_* */
 	u32 hypercall_exits;		/* bits of KVM_HC_* that userspace serves */
 	bool exception_payload, triple_fault_event;
+	bool emulation_exits;		/* KVM_CAP_EXIT_ON_EMULATION_FAILURE: user code's, too */
 	bool platform_info_hidden;	/* reading MSR_PLATFORM_INFO is #GP */
 	bool hlt_in_guest;		/* HLT is not intercepted; set before the first vCPU */
 	bool has_halt_poll;		/* halt_poll_ns counts, not the module's parameter */

@@ -47,7 +47,6 @@ static const struct {
 	{ KVM_CAP_NR_MEMSLOTS, MEM_NR_SLOTS },
 	{ KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, DIRTY_LOG_FLAGS },
 	{ KVM_CAP_COALESCED_MMIO, KVM_COALESCED_MMIO_PAGE_OFFSET },
-	{ KVM_CAP_X86_DISABLE_EXITS, SVM_DISABLED_EXITS },
 	{ KVM_CAP_SET_GUEST_DEBUG2, SVM_GUESTDBG_FLAGS },
 	{ KVM_CAP_SYNC_REGS, SYNC_REGS },
 	{ KVM_CAP_XSAVE2, sizeof(struct kvm_xsave) },
@@ -66,6 +65,8 @@ int cap_check(unsigned long cap)
 	unsigned int i;
 
 	switch (cap) {	/* what the host has */
+	case KVM_CAP_X86_DISABLE_EXITS:
+		return svm_disabled_exits;
 	case KVM_CAP_NR_VCPUS:
 		return min_t(unsigned int, num_online_cpus(), VM_MAX_VCPUS);
 	case KVM_CAP_STEAL_TIME:

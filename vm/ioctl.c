@@ -218,7 +218,6 @@ static long set_boot_cpu_id(struct call *c)
 	if (c->arg >= VM_MAX_VCPU_IDS ||
 	    c->arg > (to_machine(c->vm)->max_vcpu_id ?: VM_MAX_VCPU_IDS))
 		return -EINVAL;
-	c->vm->bsp_id = c->arg;
 	c->vm->irqchip.bsp_id = c->arg;
 	return 0;
 }
@@ -327,7 +326,7 @@ static long vm_enable_cap(struct call *c)
 		mutex_unlock(&c->vm->mem.slots_lock);
 		return 0;
 	case KVM_CAP_MAX_VCPU_ID:	/* once */
-		if (arg > VM_MAX_VCPU_IDS || (arg && arg < c->vm->bsp_id) || c->vm->nr_vcpus ||
+		if (arg > VM_MAX_VCPU_IDS || (arg && arg < c->vm->irqchip.bsp_id) || c->vm->nr_vcpus ||
 		    (m->max_vcpu_id && m->max_vcpu_id != arg))
 			return -EINVAL;
 		m->max_vcpu_id = arg;

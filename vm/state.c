@@ -39,6 +39,7 @@ int svm_set_regs(struct vcpu *v, const struct kvm_regs *r)
 		reg_write(v, reg_numbers[i], regs[i]);
 	v->vmcb->save.rip = r->rip;
 	v->vmcb->save.rflags = r->rflags | X86_EFLAGS_FIXED;
+	v->nmi_step = false;	/* its TF has gone: events_inject() begins anew */
 	v->exception.pending = false;
 	v->check_events = true;
 	return 0;
@@ -178,7 +179,7 @@ static int set_sregs_common(struct vcpu *v, const struct kvm_sregs2 *k)
 	v->check_events = true;
 	set_bit(REQ_TLB_FLUSH, &v->requests);
 	/* A processor set up at the reset vector is one that runs. */
-	if (v->id == v->vm->bsp_id && s->rip == 0xfff0 && s->cs.selector == 0xf000 &&
+	if (v->id == v->vm->irqchip.bsp_id && s->rip == 0xfff0 && s->cs.selector == 0xf000 &&
 	    !(s->cr0 & X86_CR0_PE) && v->mp_state != KVM_MP_STATE_HALTED)
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
 	return 0;
