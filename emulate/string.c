@@ -6,7 +6,7 @@
  */
 #include "emulate/private.h"
 
-#define BATCH		1024	/* iterations in one call */
+#define BATCH		128	/* iterations in one call; each may look at 2,000 ioeventfds */
 #define PORT_BUFFER	512	/* bytes of port data in one call */
 
 static u64 address_reg(const struct emul *e, unsigned int reg)

@@ -27,27 +27,15 @@ static inline u64 guest_efer(const struct vcpu *v)
 	return v->vmcb->save.efer & ~EFER_SVME;	/* SVM itself is not offered to guests */
 }
 
-/* Guest-physical memory, asleep or not as the handler may: else a host page may be missing too. */
-static inline int guest_read(struct vcpu *v, u64 gpa, void *buf, unsigned int len)
+/* mem_access(), asleep or not as the handler may: else a host page may be missing too. */
+static inline int guest_access(struct vcpu *v, u64 gpa, void *buf, unsigned int len, bool write)
 {
 	int r;
 
 	if (v->can_sleep)
-		return mem_read(&v->vm->mem, gpa, buf, len);
+		return mem_access(&v->vm->mem, gpa, buf, len, write);
 	pagefault_disable();
-	r = mem_read(&v->vm->mem, gpa, buf, len);
-	pagefault_enable();
-	return r;
-}
-
-static inline int guest_write(struct vcpu *v, u64 gpa, const void *buf, unsigned int len)
-{
-	int r;
-
-	if (v->can_sleep)
-		return mem_write(&v->vm->mem, gpa, buf, len);
-	pagefault_disable();
-	r = mem_write(&v->vm->mem, gpa, buf, len);
+	r = mem_access(&v->vm->mem, gpa, buf, len, write);
 	pagefault_enable();
 	return r;
 }

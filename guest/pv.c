@@ -108,7 +108,7 @@ void pv_eoi_arm(struct vcpu *v)
 	u8 one = 1;
 
 	v->pv_eoi_armed = lapic_eoi_can_wait(v->apic) &&
-			  !guest_write(v, v->pv_eoi_msr & ~MSR_ENABLE, &one, 1);
+			  !guest_access(v, v->pv_eoi_msr & ~MSR_ENABLE, &one, 1, true);
 }
 
 /** pv_eoi_sync() - was the EOI left out? If that needs sleeping, the stay ends: run_once(). */
@@ -117,7 +117,8 @@ void pv_eoi_sync(struct vcpu *v)
 	u64 gpa = v->pv_eoi_msr & ~MSR_ENABLE;
 	u8 bit, zero = 0;
 
-	if (guest_read(v, gpa, &bit, 1) || ((bit & 1) && guest_write(v, gpa, &zero, 1))) {
+	if (guest_access(v, gpa, &bit, 1, false) ||
+	    ((bit & 1) && guest_access(v, gpa, &zero, 1, true))) {
 		if (!v->can_sleep) {
 			set_bit(REQ_KICK, &v->requests);
 			return;

@@ -25,31 +25,17 @@ static unsigned int mem_span(struct memory *mem, u64 gpa, unsigned int len, bool
 }
 
 /**
- * mem_read() - copies from guest memory
+ * mem_access() - copies from guest memory, or to it, which marks it dirty
  * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
  * @gpa: guest-physical address
- * @buf: where to
+ * @buf: where to, or from
  * @len: number of bytes
+ * @write: to guest memory
  *
- * Return: 0, or -EFAULT where not all of it is readable memory (under pagefault_disable(): or not
- * without sleeping); @buf is then undefined.
+ * Return: 0, or -EFAULT where not all of it is memory that permits it (under pagefault_disable():
+ * or not without sleeping); a part may have been copied then.
  */
-int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len)
-{
-	struct memslot *slot;
-	void __user *p;
-	unsigned int n;
-
-	for (; len; len -= n, buf += n, gpa += n) {
-		n = mem_span(mem, gpa, len, false, &slot, &p);
-		if (!n || __copy_from_user_inatomic(buf, p, n))
-			return -EFAULT;
-	}
-	return 0;
-}
-
-/** mem_write() - copies to guest memory and marks it dirty, as mem_read(); it may end half-way */
-int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len)
+int mem_access(struct memory *mem, u64 gpa, void *buf, unsigned int len, bool write)
 {
 	struct memslot *slot;
 	void __user *p;
@@ -58,12 +44,13 @@ int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len)
 	int rc;
 
 	for (; len; len -= n, buf += n, gpa += n) {
-		n = mem_span(mem, gpa, len, true, &slot, &p);
+		n = mem_span(mem, gpa, len, write, &slot, &p);
 		if (!n)
 			return -EFAULT;
-		rc = __copy_to_user_inatomic(p, buf, n);
+		rc = write ? __copy_to_user_inatomic(p, buf, n) :
+			     __copy_from_user_inatomic(buf, p, n);
 		/* Also after a fault: a part may have been written. */
-		for (gfn = gpa >> PAGE_SHIFT; gfn <= (gpa + n - 1) >> PAGE_SHIFT; gfn++)
+		for (gfn = gpa >> PAGE_SHIFT; write && gfn <= (gpa + n - 1) >> PAGE_SHIFT; gfn++)
 			mem_mark_dirty(slot, gfn);
 		if (rc)
 			return -EFAULT;

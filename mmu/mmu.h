@@ -12,6 +12,7 @@
 #ifndef SVM_MMU_H
 #define SVM_MMU_H
 
+#include <linux/interval_tree.h>
 #include <linux/kvm.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -22,7 +23,8 @@
 #include <linux/types.h>
 #include <linux/xarray.h>
 
-#define MEM_NR_SLOTS		32764	/* answered as KVM_CAP_NR_MEMSLOTS */
+/* KVM_CAP_NR_MEMSLOTS. All may show one host range, which a notifier goes over under npt_lock. */
+#define MEM_NR_SLOTS		4096
 #define MEM_MAX_PAGES		((1ULL << 31) - 1)	/* of one slot */
 #define NPT_SPARES		8
 #define MEM_MIN_TABLES		64	/* the least that mem_limit_tables() takes */
@@ -32,12 +34,12 @@ struct memslot {
 	u64 base_gfn;		/* first guest frame */
 	u64 npages;
 	unsigned long hva;	/* host virtual address of base_gfn */
-	u32 id;
 	u32 flags;		/* KVM_MEM_* */
+	struct interval_tree_node by_hva;	/* Protected by: npt_lock */
 	unsigned long *dirty;	/* bitmap, one bit a page; NULL without KVM_MEM_LOG_DIRTY_PAGES */
 };
 
-/* An immutable snapshot, replaced whole under slots_lock, read under SRCU. */
+/* An immutable snapshot, replaced whole under slots_lock; for readers see mem_synchronize(). */
 struct memslots {
 	unsigned int nr;
 	struct memslot *slot[];		/* sorted by base_gfn, no overlaps */
@@ -47,10 +49,8 @@ struct memory;
 
 struct memory_ops {
 	/*
-	 * A translation was removed or narrowed, or the slots changed: make every vCPU drop its TLB
-	 * and leave the guest, and wait until each has left. Called with npt_lock held and
-	 * interrupts on; must not sleep. A vCPU so kicked must also drop and retake its SRCU read
-	 * lock before it enters the guest again, or changes of the slots would wait for ever.
+	 * A translation was removed or narrowed: make every vCPU drop its TLB and leave the guest,
+	 * and wait until each has left. Called with npt_lock held and interrupts on; must not sleep.
 	 */
 	void (*flush)(struct memory *mem);
 };
@@ -60,6 +60,7 @@ struct memory {
 	struct mm_struct *mm;		/* owner; guest accesses only happen in its context */
 	u64 root_hpa;			/* nCR3 */
 	int levels;			/* of the nested table: 5 on a host with CR4.LA57, else 4 */
+	unsigned int nr_slots;		/* for statistics */
 	unsigned int last_slot;		/* index of the last slot found: a hint, racy by design */
 	struct memslots __rcu *slots;	/* written under slots_lock and npt_lock */
 	struct srcu_struct srcu;
@@ -70,6 +71,7 @@ struct memory {
 
 	spinlock_t npt_lock;
 	u64 *root;			/* Protected by: npt_lock (the whole table is) */
+	struct rb_root_cached slots_by_hva;	/* Protected by: npt_lock */
 	unsigned int invalidate_in_progress; /* Protected by: npt_lock */
 	unsigned long invalidate_start;	/* Protected by: npt_lock; hva range in flux, while the */
 	unsigned long invalidate_end;	/* count is not 0 */
@@ -86,17 +88,17 @@ int mem_set_region(struct memory *mem, const struct kvm_userspace_memory_region 
 int mem_dirty_log(struct memory *mem, u32 slot_id, void __user *bitmap,
 		  const struct kvm_clear_dirty_log *clear);
 
-unsigned int mem_nr_slots(struct memory *mem);
+void mem_synchronize(struct memory *mem);
 struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots, u64 gfn);
 
-/* The current snapshot: the caller holds the SRCU read lock, npt_lock or slots_lock. */
+/* The current snapshot: the caller is a reader, or holds npt_lock or slots_lock. */
 static inline struct memslots *mem_slots(struct memory *mem)
 {
-	return srcu_dereference_check(mem->slots, &mem->srcu, lockdep_is_held(&mem->npt_lock) ||
+	return srcu_dereference_check(mem->slots, &mem->srcu, rcu_read_lock_sched_held() ||
 				      lockdep_is_held(&mem->slots_lock));
 }
 
-/** mem_slot() - the slot that covers a guest frame, or NULL; under the SRCU read lock */
+/** mem_slot() - the slot that covers a guest frame, or NULL; the caller is a reader */
 static inline struct memslot *mem_slot(struct memory *mem, u64 gfn)
 {
 	const struct memslots *slots = mem_slots(mem);
@@ -142,7 +144,6 @@ static inline void mem_mark_dirty(const struct memslot *slot, u64 gfn)
 enum npt_result {
 	NPT_OK,			/* mapped (or spurious): re-enter the guest */
 	NPT_MMIO,		/* no slot, or a write to a read-only slot: emulate */
-	NPT_EXEC_MMIO,		/* instruction fetch from where there is no memory */
 	NPT_RETRY = -EAGAIN,	/* raced with an invalidation or a signal is pending: loop */
 	NPT_EFAULT = -EFAULT,	/* the slot's host mapping forbids the access */
 	NPT_ENOMEM = -ENOMEM,
@@ -153,8 +154,17 @@ enum npt_result npt_fault_fast(struct memory *mem, u64 gpa, u64 error);
 int mem_prefault(struct memory *mem, u64 gpa);
 int mem_limit_tables(struct memory *mem, u64 tables);
 
-int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len);
-int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len);
+int mem_access(struct memory *mem, u64 gpa, void *buf, unsigned int len, bool write);
+static inline int mem_read(struct memory *mem, u64 gpa, void *buf, unsigned int len)
+{
+	return mem_access(mem, gpa, buf, len, false);
+}
+
+static inline int mem_write(struct memory *mem, u64 gpa, const void *buf, unsigned int len)
+{
+	return mem_access(mem, gpa, (void *)buf, len, true);
+}
+
 int mem_cmpxchg(struct memory *mem, u64 gpa, u64 *old, u64 new, unsigned int len);
 
 /* Guest page walk, GVA -> GPA (APM vol. 2, chapter 5), by software. */

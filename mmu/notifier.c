@@ -12,18 +12,19 @@
 
 #define to_memory(mn)	container_of(mn, struct memory, notifier)
 
-/* The part of a slot that lies in the host range [start, end), as frames [*gfn, *gfn_end). */
-static bool slot_overlap(const struct memslot *slot, unsigned long start, unsigned long end,
-			 u64 *gfn, u64 *gfn_end)
-{
-	unsigned long from = max(start, slot->hva);
-	unsigned long to = min(end, slot->hva + (slot->npages << PAGE_SHIFT));
+/* The slots of which a part lies in the host range [start, end). */
+#define for_each_overlap(node, mem, start, end)						\
+	for (node = interval_tree_iter_first(&(mem)->slots_by_hva, start, (end) - 1); node;	\
+	     node = interval_tree_iter_next(node, start, (end) - 1))
 
-	if (from >= to)
-		return false;
-	*gfn = slot->base_gfn + ((from - slot->hva) >> PAGE_SHIFT);
-	*gfn_end = slot->base_gfn + ((to - 1 - slot->hva) >> PAGE_SHIFT) + 1;
-	return true;
+/* That part of a slot, as frames [*gfn, *gfn_end). */
+static void overlap(const struct interval_tree_node *node, unsigned long start, unsigned long end,
+		    u64 *gfn, u64 *gfn_end)
+{
+	const struct memslot *slot = container_of(node, struct memslot, by_hva);
+
+	*gfn = slot->base_gfn + ((max(start, node->start) - node->start) >> PAGE_SHIFT);
+	*gfn_end = slot->base_gfn + ((min(end - 1, node->last) - node->start) >> PAGE_SHIFT) + 1;
 }
 
 /*
@@ -34,10 +35,9 @@ static bool slot_overlap(const struct memslot *slot, unsigned long start, unsign
 static int invalidate_range_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
 {
 	struct memory *mem = to_memory(mn);
-	struct memslots *slots;
+	struct interval_tree_node *node;
 	bool flush = false;
 	LIST_HEAD(free);
-	unsigned int i;
 	u64 gfn, end;
 
 	spin_lock(&mem->npt_lock);
@@ -49,10 +49,10 @@ static int invalidate_range_start(struct mmu_notifier *mn, const struct mmu_noti
 		mem->invalidate_start = min(mem->invalidate_start, range->start);
 		mem->invalidate_end = max(mem->invalidate_end, range->end);
 	}
-	slots = mem_slots(mem);
-	for (i = 0; i < slots->nr; i++)
-		if (slot_overlap(slots->slot[i], range->start, range->end, &gfn, &end))
-			flush |= npt_zap(mem, gfn, end, &free);
+	for_each_overlap(node, mem, range->start, range->end) {
+		overlap(node, range->start, range->end, &gfn, &end);
+		flush |= npt_zap(mem, gfn, end, &free);
+	}
 	if (flush)
 		mem->ops->flush(mem);
 	spin_unlock(&mem->npt_lock);
@@ -73,16 +73,15 @@ static void invalidate_range_end(struct mmu_notifier *mn, const struct mmu_notif
 static bool range_young(struct mmu_notifier *mn, unsigned long start, unsigned long end, bool clear)
 {
 	struct memory *mem = to_memory(mn);
-	struct memslots *slots;
+	struct interval_tree_node *node;
 	bool young = false;
-	unsigned int i;
 	u64 gfn, last;
 
 	spin_lock(&mem->npt_lock);
-	slots = mem_slots(mem);
-	for (i = 0; i < slots->nr; i++)
-		if (slot_overlap(slots->slot[i], start, end, &gfn, &last))
-			young |= npt_young(mem, gfn, last, clear);
+	for_each_overlap(node, mem, start, end) {
+		overlap(node, start, end, &gfn, &last);
+		young |= npt_young(mem, gfn, last, clear);
+	}
 	spin_unlock(&mem->npt_lock);
 	return young;
 }

@@ -48,7 +48,7 @@ static u64 *npt_table(u64 entry)
 
 static bool npt_is_table(u64 entry, int level)
 {
-	return level > NPT_LEVEL_4K && entry && !(entry & PT_PS);
+	return level > NPT_LEVEL_4K && (entry & (PT_P | PT_PS)) == PT_P;
 }
 
 static unsigned int npt_index(u64 gfn, int level)
@@ -519,6 +519,11 @@ static int host_fault(struct mm_struct *mm, unsigned long hva, bool write)
 		flags |= FAULT_FLAG_TRIED;	/* the lock is dropped */
 	}
 	mmap_read_unlock(mm);
+	if (ret & (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)) {
+		/* The page is broken: the owner's to deal with, as if it had touched it. */
+		send_sig_mceerr(BUS_MCEERR_AR, (void __user *)hva, PAGE_SHIFT, current);
+		return -EINTR;
+	}
 	if (ret & VM_FAULT_ERROR)
 		return ret & VM_FAULT_OOM ? -ENOMEM : -EFAULT;
 	return 0;
@@ -529,9 +534,7 @@ static enum npt_result npt_fault_early(struct memory *mem, u64 gfn, u64 error)
 {
 	struct memslot *slot = mem_slot(mem, gfn);
 
-	if (!slot)
-		return error & NPF_FETCH ? NPT_EXEC_MMIO : NPT_MMIO;
-	if ((error & NPF_WRITE) && (slot->flags & KVM_MEM_READONLY))
+	if (!slot || ((error & NPF_WRITE) && (slot->flags & KVM_MEM_READONLY)))
 		return NPT_MMIO;
 	/* Our entries have no reserved bits set: the table is corrupt, or the CPU disagrees. */
 	if (unlikely(error & NPF_RSVD) || unlikely(current->mm != mem->mm))

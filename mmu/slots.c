@@ -5,7 +5,7 @@
  * The slots are a sorted array that is never changed, only replaced. A change publishes the new
  * array, removes the affected translations and flushes in one critical section of npt_lock; faults
  * look their slot up again inside that lock, so none can map from a slot that is gone. The old
- * array is freed when its SRCU readers are through.
+ * array is freed when its readers are through.
  */
 #include <linux/bitmap.h>
 #include <linux/sched/mm.h>
@@ -45,14 +45,17 @@ struct memslot *mem_slot_search(struct memory *mem, const struct memslots *slots
 	return slot;
 }
 
-/** mem_nr_slots() - how many slots there are now */
-unsigned int mem_nr_slots(struct memory *mem)
+/**
+ * mem_synchronize() - waits until nobody reads what was replaced: slots, event lists, MSR filter
+ * @mem: guest memory
+ *
+ * Readers hold the SRCU read lock, or are vCPUs in a stay, with preemption off. Those are in the
+ * guest for as long as it likes, but not over the IPI of an expedited RCU grace period. Sleeps.
+ */
+void mem_synchronize(struct memory *mem)
 {
-	int idx = srcu_read_lock(&mem->srcu);
-	unsigned int nr = mem_slots(mem)->nr;
-
-	srcu_read_unlock(&mem->srcu, idx);
-	return nr;
+	synchronize_srcu_expedited(&mem->srcu);
+	synchronize_rcu_expedited();
 }
 
 /* @other: the slot that has taken over the dirty bitmap, if one has. */
@@ -96,7 +99,8 @@ static struct memslot *slot_alloc(const struct kvm_userspace_memory_region *r,
 	slot->base_gfn = r->guest_phys_addr >> PAGE_SHIFT;
 	slot->npages = r->memory_size >> PAGE_SHIFT;
 	slot->hva = r->userspace_addr;
-	slot->id = r->slot;
+	slot->by_hva.start = slot->hva;
+	slot->by_hva.last = slot->hva + r->memory_size - 1;
 	slot->flags = r->flags;
 	if (!(r->flags & KVM_MEM_LOG_DIRTY_PAGES))
 		return slot;
@@ -148,24 +152,29 @@ static struct memslots *slots_replace(const struct memslots *cur, const struct m
 }
 
 /*
- * Makes @slots the current ones in place of @cur, and removes what was mapped of @old. Flushes even
- * if that is nothing: vCPUs in the guest hold the SRCU read lock, and have to be called out of it.
+ * Makes @slots the current ones in place of @cur, with @new and without @old, of which it removes
+ * what was mapped.
  */
 static void slots_publish(struct memory *mem, struct memslots *cur, struct memslots *slots,
-			  const struct memslot *old)
+			  struct memslot *old, struct memslot *new)
 {
 	LIST_HEAD(free);
 
 	lockdep_assert_held(&mem->slots_lock);
 	spin_lock(&mem->npt_lock);
 	rcu_assign_pointer(mem->slots, slots);
-	if (old)
-		npt_zap(mem, old->base_gfn, old->base_gfn + old->npages, &free);
-	mem->ops->flush(mem);
+	WRITE_ONCE(mem->nr_slots, slots->nr);
+	if (new)
+		interval_tree_insert(&new->by_hva, &mem->slots_by_hva);
+	if (old) {
+		interval_tree_remove(&old->by_hva, &mem->slots_by_hva);
+		if (npt_zap(mem, old->base_gfn, old->base_gfn + old->npages, &free))
+			mem->ops->flush(mem);
+	}
 	spin_unlock(&mem->npt_lock);
 
 	npt_free(mem, &free, true);
-	synchronize_srcu_expedited(&mem->srcu);
+	mem_synchronize(mem);
 	kvfree(cur);
 }
 
@@ -199,8 +208,8 @@ static int set_region(struct memory *mem, const struct kvm_userspace_memory_regi
 		goto fail;
 	}
 
-	slots_publish(mem, cur, slots, old);
-	slot_free(old, new);	/* SRCU readers are through */
+	slots_publish(mem, cur, slots, old, new);
+	slot_free(old, new);	/* readers are through */
 	return 0;
 
 fail:

@@ -58,7 +58,7 @@ static bool user_page_barred(const struct walk_ctx *w, u32 access)
 	return (w->cr4 & X86_CR4_SMAP) && !(w->rflags & X86_EFLAGS_AC);
 }
 
-/* --- The common case: long mode, everything present, permitted and marked already --- */
+/* --- The bytes of an instruction, with no check of any right --- */
 
 /* A slot in bytes, as the steps of the walk want it. */
 struct window {
@@ -97,63 +97,6 @@ static __always_inline bool window_open(struct memory *mem, u64 gpa, struct wind
 		if (unlikely(!(pte & PT_P)))						\
 			goto out;							\
 	} while (0)
-
-/* One step of the walk; bits of @bad must be 0. */
-#define FAST_STEP(shift, bad)								\
-	do {										\
-		FAST_READ(shift);							\
-		if (unlikely(pte & (bad)))						\
-			goto out;							\
-		every &= pte;								\
-		any |= pte;								\
-	} while (0)
-
-/* True with *result if the walk ends well and has nothing to update; else the full walk decides. */
-static bool walk_fast(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access,
-		      u64 *result)
-{
-	u64 pte = w->cr3, every = ~0ULL, any = 0, page = PAGE_SIZE - 1, gpa, need, mark;
-	struct window win;
-	bool pdpe_ok = w->gbpages;	/* the PDPE is a legal leaf, or a legal pointer */
-	u64 __user *p;
-
-	if (!window_open(mem, pte & PT_ADDR, &win))
-		return false;
-	__uaccess_begin();
-	FAST_STEP(39, PT_PS | PT_G);
-	FAST_STEP(30, 0);
-	if (pte & PT_PS) {
-		page = (1ULL << 30) - 1;
-	} else {
-		pdpe_ok = !(pte & PT_G);
-		FAST_STEP(21, 0);
-		if (pte & PT_PS)
-			page = (1ULL << 21) - 1;
-		else
-			FAST_STEP(12, 0);
-	}
-	user_access_end();
-
-	need = rights_needed(w, access);
-	mark = PT_A | (access & WALK_WRITE ? PT_D : 0);
-	if (!(access & WALK_NO_AD)) {
-		need |= PT_A;
-		if ((pte & mark) != mark)
-			return false;
-	}
-	if ((every & need) != need || (any & rsvd_high(w)) ||
-	    ((access & WALK_FETCH) && (any & PT_NX)) ||
-	    ((every & PT_US) && user_page_barred(w, access)))
-		return false;
-	/* Bits 20:13 of a 2 MiB and 29:13 of a 1 GiB entry are reserved. */
-	if (!pdpe_ok || (pte & page & PT_ADDR & ~BIT_ULL(12)))
-		return false;
-	*result = (pte & PT_ADDR & ~page) | (gva & page);
-	return true;
-out:
-	user_access_end();
-	return false;
-}
 
 static __always_inline bool fetch(struct memory *mem, u64 cr3, u64 gva, u64 bytes[2])
 {
@@ -211,7 +154,7 @@ bool mem_fetch(struct memory *mem, u64 cr3, u64 gva, u64 bytes[2])
 	return ok;
 }
 
-/* --- The full walk --- */
+/* --- The walk --- */
 
 /* Shift of the part of the address that indexes a table of @level, and log2 of its entries. */
 static unsigned int level_shift(const struct walk *k, int level)
@@ -356,30 +299,6 @@ static int walk_once(struct walk *k, u64 gva, u64 *gpa, u32 *error_code)
 	return k->access & WALK_NO_AD ? 0 : mark_accessed(k, level);
 }
 
-static noinline int walk_full(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access,
-			      u64 *gpa, u32 *error_code)
-{
-	struct walk k = {
-		.mem = mem,
-		.w = w,
-		.access = access,
-		.lma = w->efer & EFER_LMA,
-		.wide = (w->efer & EFER_LMA) || (w->cr4 & X86_CR4_PAE),
-	};
-	int rc, tries;
-
-	k.top = k.lma ? 4 : k.wide ? 3 : 2;
-	if (!k.lma)
-		gva = (u32)gva;
-	for (tries = 0; tries < WALK_RETRIES; tries++) {
-		rc = walk_once(&k, gva, gpa, error_code);
-		if (rc <= 0)
-			return rc;
-	}
-	/* Another vCPU rewrites the tables without end: this translation was valid a moment ago. */
-	return 0;
-}
-
 /**
  * gva_to_gpa() - translates a guest virtual address by the guest's page tables
  * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
@@ -395,23 +314,28 @@ static noinline int walk_full(struct memory *mem, const struct walk_ctx *w, u64 
 int gva_to_gpa(struct memory *mem, const struct walk_ctx *w, u64 gva, u32 access, u64 *gpa,
 	       u32 *error_code)
 {
-	int rc;
+	struct walk k = {
+		.mem = mem,
+		.w = w,
+		.access = access,
+		.lma = w->efer & EFER_LMA,
+		.wide = (w->efer & EFER_LMA) || (w->cr4 & X86_CR4_PAE),
+	};
+	int rc = 1, tries;
 
 	if (!(w->cr0 & X86_CR0_PG)) {
 		*gpa = (u32)gva;
 		return 0;
 	}
-	if (unlikely(current->mm != mem->mm)) {
-		*error_code = 0;
-		return -ENXIO;
-	}
+	k.top = k.lma ? 4 : k.wide ? 3 : 2;
+	if (!k.lma)
+		gva = (u32)gva;
 	if (access & WALK_ATOMIC)
 		pagefault_disable();
-	if ((w->efer & EFER_LMA) && walk_fast(mem, w, gva, access, gpa))
-		rc = 0;
-	else
-		rc = walk_full(mem, w, gva, access, gpa, error_code);
+	/* Another vCPU may rewrite the tables without end: then the last translation was valid. */
+	for (tries = 0; rc > 0 && tries < WALK_RETRIES; tries++)
+		rc = walk_once(&k, gva, gpa, error_code);
 	if (access & WALK_ATOMIC)
 		pagefault_enable();
-	return rc;
+	return min(rc, 0);
 }

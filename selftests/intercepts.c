@@ -335,6 +335,33 @@ static void test_invlpg(void)
 	run_checks(guest_invlpg, 0);
 }
 
+/* What the emulator can't do is #UD for user code, which else could end the VM. */
+#define DEVICE_GPA 0xe0000000ULL
+
+static void guest_user_emulation(u64 arg)
+{
+	u64 vector;
+
+	enter_cpl3();
+	GUEST_TRY(vector, "pxor (%%rax), %%xmm0", OUT(), IN("a"(arg)));
+	guest_assert_eq(vector, 6);
+	guest_done();
+}
+
+static void test_user_emulation(void)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = { 1 } };
+	struct vcpu *vcpu;
+	struct vm *vm = create_image_vm(&vcpu, guest_user_emulation, DEVICE_GPA);
+
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
+	vm_destroy(vm);
+	vm = create_image_vm(&vcpu, guest_user_emulation, DEVICE_GPA);
+	CHECK_OK(ioctl(vm->fd, KVM_ENABLE_CAP, &cap));
+	vcpu_expect(vcpu, KVM_EXIT_INTERNAL_ERROR);
+	vm_destroy(vm);
+}
+
 /* VMMCALL of an unknown number: -KVM_ENOSYS; from CPL 3: -KVM_EPERM (security row 23). */
 static void guest_vmmcall(u64 arg)
 {
@@ -739,6 +766,7 @@ static const struct ktap_test tests[] = {
 	{ "xsetbv", test_xsetbv, 0 },
 	{ "privileged", test_privileged, 0 },
 	{ "invlpg", test_invlpg, 0 },
+	{ "user_emulation", test_user_emulation, 0 },
 	{ "vmmcall", test_vmmcall, 0 },
 	{ "cpuid", test_cpuid, 0 },
 	{ "ac_loop", test_ac_loop, 0 },

@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -213,6 +214,82 @@ static void test_change_running(void)
 	wait_seen(vm, 0xaaaa);
 	poker_end(vm, &r);
 	CHECK(mmio_reads && mmio_writes);
+}
+
+/* A slot that comes and goes beside a guest which computes, and has no exits of its own. */
+static void guest_compute(u64 arg)
+{
+	(void)arg;
+	seen = 1;
+	while (!stop)
+		cpu_relax();
+	guest_done();
+}
+
+static void test_change_beside(void)
+{
+	struct vm *vm = vm_create_image();
+	struct runner r = { .cpu = 1, .vcpu = vcpu_create(vm, 0) };
+	u64 *a = map_anon(HOST_HUGE), longest = 0, begin, ms;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		ktap_skip("one CPU");
+	vcpu_set_guest(r.vcpu, guest_compute, 0);
+	bind_cpu(0);
+	runner_start(&r);
+	wait_seen(vm, 1);
+	for (int i = 0; i < 200; i++) {
+		begin = now_ms();
+		CHECK_OK(set_slot(vm, 1, 0, GPA, HOST_HUGE, (u64)a));
+		CHECK_OK(set_slot(vm, 1, 0, 0, 0, 0));
+		ms = now_ms() - begin;
+		longest = ms > longest ? ms : longest;
+	}
+	ktap_diag("two changes took at most %llu ms", (unsigned long long)longest);
+	poker_end(vm, &r);
+}
+
+/* A host page that is broken: the owner gets its SIGBUS, as if it had touched it. */
+static volatile sig_atomic_t bus_code;
+static void *volatile bus_addr;
+
+static void on_bus(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	bus_code = info->si_code;
+	bus_addr = info->si_addr;
+}
+
+static void guest_read_one(u64 gpa)
+{
+	guest_sync(*(volatile u64 *)gpa);
+	guest_sync(*(volatile u64 *)gpa);
+	guest_done();
+}
+
+static void test_host_poison(void)
+{
+	struct sigaction sa = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO };
+	struct vm *vm = vm_create_image();
+	struct vcpu *vcpu = vcpu_create(vm, 0);
+	u64 *p = map_anon(HOST_HUGE);
+
+	CHECK_OK(madvise(p, HOST_HUGE, MADV_NOHUGEPAGE));
+	*p = 0x77;
+	CHECK_OK(set_slot(vm, 1, 0, GPA, HOST_HUGE, (u64)p));
+	vcpu_set_guest(vcpu, guest_read_one, GPA);
+	CHECK_EQ(vcpu_run_guest(vcpu), 0x77);
+	if (madvise(p, PAGE, MADV_HWPOISON))
+		ktap_skip("no CONFIG_MEMORY_FAILURE");
+	sigaction(SIGBUS, &sa, NULL);
+	CHECK_EQ(vcpu_run(vcpu), -EINTR);
+	CHECK_EQ(bus_code, BUS_MCEERR_AR);
+	CHECKF(bus_addr == p, "%p", bus_addr);
+	/* A new page in its place, and the guest goes on. */
+	CHECK_OK(madvise(p, PAGE, MADV_DONTNEED));
+	CHECK_EQ(vcpu_run_guest(vcpu), 0);
+	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
 /* Read-only: reads see memory, writes go to userspace with their data. */
@@ -540,6 +617,8 @@ static void test_pfnmap(void)
 static const struct ktap_test tests[] = {
 	{ "limits", test_limits, 0 },
 	{ "many_slots", test_many_slots, 60 },
+	{ "change_beside", test_change_beside, 0 },
+	{ "host_poison", test_host_poison, 0 },
 	{ "change_running", test_change_running, 60 },
 	{ "readonly", test_readonly, 0 },
 	{ "dirty_log", test_dirty_log, 0 },

@@ -76,7 +76,7 @@ static bool cr4_valid(struct vcpu *v, u64 cr4)
 	return !(cr4 & ~s->cr4 & X86_CR4_PCIDE) || ((s->efer & EFER_LMA) && !(s->cr3 & 0xfff));
 }
 
-static enum vcpu_next set_cr4(struct vcpu *v, u64 cr4)
+static void set_cr4(struct vcpu *v, u64 cr4)
 {
 	/* Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2). */
 	if ((cr4 ^ v->vmcb->save.cr4) & (X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_SMEP |
@@ -84,16 +84,6 @@ static enum vcpu_next set_cr4(struct vcpu *v, u64 cr4)
 		set_bit(REQ_TLB_FLUSH, &v->requests);
 	v->vmcb->save.cr4 = cr4;
 	vmcb_dirty(v, CLEAN_CR);
-	return NEXT_GUEST;
-}
-
-static enum vcpu_next set_cr8(struct vcpu *v, u8 cr8)
-{
-	bool lower = cr8 < v->cr8;
-
-	set_guest_cr8(v, cr8);
-	v->check_events = true;
-	return !v->apic && lower ? vcpu_exit(v, KVM_EXIT_SET_TPR) : NEXT_GUEST;
 }
 
 /* MOV to CR4 or CR8. */
@@ -101,13 +91,21 @@ static enum vcpu_next exit_cr_write(struct vcpu *v, unsigned int cr)
 {
 	struct crdr_move m;
 	enum vcpu_next next = insn_crdr(v, 0x22, &m);
+	bool lower;
 
 	if (next != NEXT_GUEST)
 		return next;
 	if (cr == 4 ? !cr4_valid(v, m.val) : m.val > 15)
 		return raise_gp(v);
 	insn_advance(v, v->vmcb->save.rip + m.len);
-	return cr == 4 ? set_cr4(v, m.val) : set_cr8(v, m.val);
+	if (cr == 4) {
+		set_cr4(v, m.val);
+		return NEXT_GUEST;
+	}
+	lower = m.val < v->cr8;
+	set_guest_cr8(v, m.val);
+	v->check_events = true;
+	return !v->apic && lower ? vcpu_exit(v, KVM_EXIT_SET_TPR) : NEXT_GUEST;
 }
 
 /* All debug-register accesses exit: they are rare, and host breakpoints stay where they are. */
@@ -194,7 +192,7 @@ static enum vcpu_next exit_wbinvd(struct vcpu *v)
 /* --- what can't be handled --- */
 
 /* KVM_INTERNAL_ERROR_EMULATION with the bytes at RIP, as far as they can be read. */
-enum vcpu_next exit_internal_error(struct vcpu *v)
+static enum vcpu_next exit_internal_error(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 	u64 bytes[2] = {};
@@ -212,6 +210,14 @@ enum vcpu_next exit_internal_error(struct vcpu *v)
 		memcpy(run->emulation_failure.insn_bytes, bytes, n);
 	}
 	return vcpu_exit(v, KVM_EXIT_INTERNAL_ERROR);
+}
+
+/* What the emulator can't do is userspace's to know; but user code must not end the VM by it. */
+enum vcpu_next emulation_failed(struct vcpu *v)
+{
+	if (v->vmcb->save.cpl && !READ_ONCE(v->vm->emulation_exits))
+		return raise_ud(v);
+	return exit_internal_error(v);
 }
 
 /* KVM_INTERNAL_ERROR_DELIVERY_EV: an event can't be delivered through MMIO at @gpa. */
@@ -239,6 +245,8 @@ static enum vcpu_next exit_invalid(struct vcpu *v)
 	 * V_INTR_MASKING keeps the host's interrupts out with CLI.
 	 */
 	v->vmcb->control.int_ctl = INT_CTL_V_INTR_MASKING | v->vtpr;
+	v->vmcb->control.intercept_misc1 &= ~INTERCEPT_VINTR;	/* no window is open now */
+	vmcb_dirty(v, CLEAN_INTERCEPTS | CLEAN_TPR);
 	v->run->fail_entry.cpu = v->cpu;
 	return vcpu_exit(v, KVM_EXIT_FAIL_ENTRY);
 }

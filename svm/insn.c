@@ -56,7 +56,7 @@ static noinline int fetch_slow(struct vcpu *v, u8 *buf)
 	for (done = 0; done < EMUL_INSN_MAX; done += n) {
 		n = min_t(u64, EMUL_INSN_MAX - done, PAGE_SIZE - ((addr + done) & ~PAGE_MASK));
 		r = guest_walk(v, addr + done, access, &gpa, &error_code);
-		if (!r && guest_read(v, gpa, buf + done, n))
+		if (!r && guest_access(v, gpa, buf + done, n, false))
 			r = v->can_sleep ? -EFAULT : -EAGAIN;
 		if (r == -EAGAIN)
 			return r;

@@ -39,6 +39,7 @@ struct vcpu_io {
 	bool pio_out;		/* kvm_run holds an OUTS that leaves when the batch has retired */
 
 	u64 gpa;		/* of the access, from #NPF, or EMULATE_NO_GPA */
+	bool store;		/* that #NPF was of a write */
 
 	/* MMIO reads of this iteration, answered; replayed when the instruction is run again */
 	unsigned int nr_reads, next_read;

@@ -22,11 +22,6 @@ static bool lapic_answers(struct vcpu *v)
 	return (READ_ONCE(v->apic->base) & MSR_IA32_APICBASE_ENABLE) && !lapic_x2apic(v->apic);
 }
 
-static bool lapic_claims(struct vcpu *v, u64 gpa)
-{
-	return lapic_page(v, gpa) && lapic_answers(v);
-}
-
 /*
  * APIC registers are 32 bits wide on 16-byte boundaries (APM vol. 2, 16.3.2); narrower and
  * unaligned reads see the bytes that are there, other accesses none. The page of an APIC that is
@@ -75,15 +70,10 @@ static bool device_write(struct vcpu *v, u64 gpa, const void *data, unsigned int
 
 /* --- the emulator's view of memory --- */
 
-static struct vcpu *emul_vcpu(struct emul *e)
-{
-	return e->opaque;
-}
-
 static enum emul_status walk(struct emul *e, u64 addr, u32 access, u64 *gpa)
 {
 	u32 error_code;
-	int r = guest_walk(emul_vcpu(e), addr, access | (e->cpl == 3 ? WALK_USER : 0), gpa,
+	int r = guest_walk(e->opaque, addr, access | (e->cpl == 3 ? WALK_USER : 0), gpa,
 			   &error_code);
 
 	if (r && r != -EAGAIN)
@@ -94,9 +84,13 @@ static enum emul_status walk(struct emul *e, u64 addr, u32 access, u64 *gpa)
 /* GVA to GPA in one page; the #NPF's own address is taken where it is this access's. */
 static enum emul_status translate_page(struct emul *e, u64 addr, u32 access, u64 *gpa)
 {
-	u64 known = emul_vcpu(e)->io->gpa;
+	const struct vcpu *v = e->opaque;
+	const struct vcpu_io *io = v->io;
+	u64 known = io->gpa;
 
-	if (known == EMULATE_NO_GPA || ((addr ^ known) & ~PAGE_MASK))
+	/* Not for a write if it was a read that faulted: the bytes may have been changed since. */
+	if (known == EMULATE_NO_GPA || ((addr ^ known) & ~PAGE_MASK) ||
+	    ((access & WALK_WRITE) && !io->store))
 		return walk(e, addr, access, gpa);
 	*gpa = known;
 	return EMUL_DONE;
@@ -122,17 +116,11 @@ static enum emul_status out_of_reach(struct vcpu *v)
 
 static enum emul_status op_fetch(struct emul *e, u64 addr, void *buf, unsigned int len)
 {
-	struct vcpu *v = emul_vcpu(e);
+	struct vcpu *v = e->opaque;
 	u64 gpa;
 	enum emul_status st = walk(e, addr, WALK_FETCH, &gpa);
 
-	return st == EMUL_DONE && guest_read(v, gpa, buf, len) ? out_of_reach(v) : st;
-}
-
-/* Which iteration of a REP instruction is it? Answered reads belong to one. */
-static u64 iteration(const struct emul *e)
-{
-	return e->regs[EMUL_RCX];
+	return st == EMUL_DONE && guest_access(v, gpa, buf, len, false) ? out_of_reach(v) : st;
 }
 
 static enum emul_status mmio_read(struct vcpu *v, u64 gpa, void *buf, unsigned int len)
@@ -140,8 +128,8 @@ static enum emul_status mmio_read(struct vcpu *v, u64 gpa, void *buf, unsigned i
 	struct vcpu_io *io = v->io;
 	struct io_fragment *f;
 
-	if (io->reads_key != iteration(&io->emul)) {
-		io->reads_key = iteration(&io->emul);
+	if (io->reads_key != io->emul.regs[EMUL_RCX]) {
+		io->reads_key = io->emul.regs[EMUL_RCX];
 		io->nr_reads = 0;
 		io->next_read = 0;
 	}
@@ -162,7 +150,7 @@ static enum emul_status mmio_read(struct vcpu *v, u64 gpa, void *buf, unsigned i
 	}
 	f = &io->reads[io->next_read++];
 	if (f->gpa != gpa || f->len != len)
-		return EMUL_UNHANDLED;
+		return EMUL_RETRY;	/* remapped meanwhile */
 	memcpy(buf, f->data, len);
 	return EMUL_DONE;
 }
@@ -173,9 +161,9 @@ static enum emul_status mmio_write(struct vcpu *v, u64 gpa, const void *buf, uns
 	struct io_fragment *f;
 
 	/* What an earlier iteration has posted leaves first. */
-	if (io->nr_writes && io->writes_key != iteration(&io->emul))
+	if (io->nr_writes && io->writes_key != io->emul.regs[EMUL_RCX])
 		return EMUL_RETRY;
-	io->writes_key = iteration(&io->emul);
+	io->writes_key = io->emul.regs[EMUL_RCX];
 	if (io->nr_writes >= IO_MAX_WRITES)
 		return EMUL_UNHANDLED;
 	f = &io->writes[io->nr_writes++];
@@ -190,7 +178,7 @@ static bool is_memory(struct vcpu *v, u64 gpa, bool write)
 {
 	struct memslot *s;
 
-	if (lapic_claims(v, gpa))
+	if (lapic_page(v, gpa) && lapic_answers(v))
 		return false;
 	s = mem_slot(&v->vm->mem, gpa >> PAGE_SHIFT);
 	return s && !(write && (s->flags & KVM_MEM_READONLY));
@@ -200,7 +188,7 @@ static bool is_memory(struct vcpu *v, u64 gpa, bool write)
 static enum emul_status data_access(struct emul *e, u64 addr, void *buf, unsigned int len,
 				    bool write)
 {
-	struct vcpu *v = emul_vcpu(e);
+	struct vcpu *v = e->opaque;
 	u64 pages[2] = {}, gpa;
 	enum emul_status st = translate(e, addr, len, write ? WALK_WRITE : 0, pages);
 	unsigned int n;
@@ -208,7 +196,7 @@ static enum emul_status data_access(struct emul *e, u64 addr, void *buf, unsigne
 	for (gpa = pages[0]; st == EMUL_DONE && len; len -= n, buf += n, gpa += n) {
 		n = min_t(u64, len, PAGE_SIZE - (gpa & ~PAGE_MASK));
 		if (is_memory(v, gpa, write)) {
-			if (write ? guest_write(v, gpa, buf, n) : guest_read(v, gpa, buf, n))
+			if (guest_access(v, gpa, buf, n, write))
 				return out_of_reach(v);
 		} else {
 			n = min(n, 8u);
@@ -233,7 +221,7 @@ static enum emul_status op_write(struct emul *e, u64 addr, const void *buf, unsi
 static enum emul_status op_cas(struct emul *e, u64 addr, const void *old, const void *new,
 			       unsigned int len)
 {
-	struct vcpu *v = emul_vcpu(e);
+	struct vcpu *v = e->opaque;
 	u64 gpa, o = 0, n = 0;
 	enum emul_status st = translate_page(e, addr, WALK_WRITE, &gpa);
 	int r;
@@ -265,7 +253,7 @@ static enum emul_status op_probe_write(struct emul *e, u64 addr, unsigned int le
 static enum emul_status op_pio_in(struct emul *e, u16 port, unsigned int size, void *buf,
 				  unsigned int *count)
 {
-	struct vcpu *v = emul_vcpu(e);
+	struct vcpu *v = e->opaque;
 	struct vcpu_io *io = v->io;
 	u32 val;
 
@@ -293,7 +281,7 @@ static enum emul_status op_pio_in(struct emul *e, u16 port, unsigned int size, v
 static enum emul_status op_pio_out(struct emul *e, u16 port, unsigned int size, const void *buf,
 				   unsigned int *count)
 {
-	struct vcpu *v = emul_vcpu(e);
+	struct vcpu *v = e->opaque;
 	struct vcpu_io *io = v->io;
 
 	if (io->pio_out)
@@ -309,10 +297,18 @@ static enum emul_status op_pio_out(struct emul *e, u16 port, unsigned int size, 
 	return EMUL_DONE;
 }
 
-/* The intercept comes after the check of the TSS's bitmap (APM vol. 2, 15.10.1). */
+/*
+ * The intercept comes after the check of the TSS's bitmap (APM vol. 2, 15.10.1): what was checked
+ * is in EXITINFO1. An instruction that has been put in its place meanwhile is executed anew.
+ */
 static enum emul_status op_pio_allowed(struct emul *e, u16 port, unsigned int size)
 {
-	return EMUL_DONE;
+	const struct vcpu *v = e->opaque;
+	const struct vmcb_control *c = &v->vmcb->control;
+	u32 info = c->exit_info_1;
+
+	return c->exit_code == VMEXIT_IOIO && (info & IOIO_STR) && port == info >> IOIO_PORT_SHIFT &&
+	       size == ((info >> IOIO_SIZE_SHIFT) & 7) ? EMUL_DONE : EMUL_RETRY;
 }
 
 static const struct emul_ops emul_ops = {
@@ -428,7 +424,7 @@ static enum vcpu_next post_writes(struct vcpu *v)
 /* Posted writes of an iteration that did not retire never happened. */
 static void drop_unretired_writes(struct vcpu_io *io)
 {
-	if (io->nr_writes && io->writes_key == iteration(&io->emul))
+	if (io->nr_writes && io->writes_key == io->emul.regs[EMUL_RCX])
 		io->nr_writes = 0;
 }
 
@@ -485,7 +481,7 @@ static enum vcpu_next emul_step(struct vcpu *v)
 		raise(v, e->vector, e->error_code);
 		return post_writes(v);
 	default:
-		return exit_internal_error(v);
+		return emulation_failed(v);
 	}
 }
 
@@ -576,6 +572,7 @@ enum vcpu_next emulate(struct vcpu *v, u64 gpa, bool store)
 			return next;
 	}
 	io->gpa = gpa;
+	io->store = store;
 	io->nr_reads = 0;
 	io->nr_writes = 0;
 	io->next_write = 0;
@@ -628,7 +625,7 @@ enum vcpu_next exit_npf(struct vcpu *v)
 	u64 gpa = c->exit_info_2, error = c->exit_info_1;
 	enum npt_result r;
 
-	if (lapic_claims(v, gpa))
+	if (lapic_page(v, gpa) && lapic_answers(v))
 		r = NPT_MMIO;
 	else if (v->can_sleep)
 		r = npt_fault(&v->vm->mem, gpa, error);
@@ -643,14 +640,12 @@ enum vcpu_next exit_npf(struct vcpu *v)
 			return exit_delivery_error(v, gpa);
 		/* Only a fault on the final address is an access of the instruction itself. */
 		if (error & NPF_FETCH)
-			return exit_internal_error(v);
+			return emulation_failed(v);
 		return emulate(v, error & NPF_FINAL ? gpa : EMULATE_NO_GPA, error & NPF_WRITE);
 	case NPT_RETRY:
 		return v->can_sleep ? NEXT_OUTER : NEXT_SLEEP;
 	case NPT_ENOMEM:
 		return vcpu_fail(v, -ENOMEM);
-	case NPT_EXEC_MMIO:
-		return exit_internal_error(v);
 	default:
 		return exit_memory_fault(v, gpa);
 	}

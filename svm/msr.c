@@ -166,7 +166,11 @@ int svm_set_msr_filter(struct vm *vm, const struct kvm_msr_filter *u)
 	}
 	old = rcu_replace_pointer(vm->msr_filter, f, lockdep_is_held(&vm->lock));
 	vm_request(vm, REQ_MSR_MAP);
-	synchronize_srcu_expedited(&vm->mem.srcu);
+	/* Nobody is in the guest with the old map after this, or goes there. */
+	spin_lock(&vm->mem.npt_lock);
+	vm->mem.ops->flush(&vm->mem);
+	spin_unlock(&vm->mem.npt_lock);
+	mem_synchronize(&vm->mem);
 	msr_filter_free(old);
 	return 0;
 }
@@ -236,7 +240,8 @@ enum vcpu_next msr_complete(struct vcpu *v)
 /* EXITINFO1 is 0 for RDMSR, 1 for WRMSR (APM vol. 2, 15.11). */
 enum vcpu_next exit_msr(struct vcpu *v)
 {
-	const struct msr_filter *f = srcu_dereference(v->vm->msr_filter, &v->vm->mem.srcu);
+	const struct msr_filter *f = srcu_dereference_check(v->vm->msr_filter, &v->vm->mem.srcu,
+							    rcu_read_lock_sched_held());
 	bool write = v->vmcb->control.exit_info_1;
 	u32 index = v->regs[REG_RCX];
 	enum vcpu_next next;

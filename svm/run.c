@@ -101,6 +101,27 @@ static __always_inline void fpu_store(struct vcpu *v)
 #define STAY_ENDS_TIF	(_TIF_NEED_RESCHED | COMPAT_TIF_NEED_RESCHED_LAZY | _TIF_SIGPENDING | \
 			 _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
 
+#define DEBUGCTL_HOST	(DEBUGCTLMSR_BTF | DEBUGCTLMSR_BUS_LOCK_DETECT)
+
+/* Traps that the host has armed for its own tasks are not the guest's; LBRV is off. */
+static noinline void debugctl_take(struct vcpu *v)
+{
+	u64 val;
+
+	rdmsrq(MSR_IA32_DEBUGCTLMSR, val);
+	v->host_debugctl = val & DEBUGCTL_HOST;
+	wrmsrq(MSR_IA32_DEBUGCTLMSR, val & ~DEBUGCTL_HOST);
+}
+
+static noinline void debugctl_give_back(struct vcpu *v)
+{
+	u64 val;
+
+	rdmsrq(MSR_IA32_DEBUGCTLMSR, val);
+	wrmsrq(MSR_IA32_DEBUGCTLMSR, val | v->host_debugctl);
+	v->host_debugctl = 0;
+}
+
 /* NULL where SVM has gone from this CPU. */
 static struct svm_cpu *stay_begin(struct vcpu *v)
 {
@@ -121,6 +142,8 @@ static struct svm_cpu *stay_begin(struct vcpu *v)
 		wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
 	asid_prepare(v, sc);
 	tsc_aux_enter(v);
+	if (unlikely(boot_cpu_has(X86_FEATURE_BUS_LOCK_DETECT) || test_thread_flag(TIF_BLOCKSTEP)))
+		debugctl_take(v);
 	smp_store_mb(v->mode, VCPU_IN_GUEST);	/* pairs with vcpu_kick() */
 	fpu_load(v);
 	/* FS, GS, TR, LDTR and the syscall MSRs stay as they are while preemption is off. */
@@ -134,6 +157,8 @@ static void stay_end(struct vcpu *v)
 	compat_guest_exit();
 	fpu_store(v);
 	WRITE_ONCE(v->mode, VCPU_OUTSIDE);
+	if (unlikely(v->host_debugctl))
+		debugctl_give_back(v);
 	/* The guest's branch predictions must not come along to userspace (VMSCAPE). */
 	compat_ibpb_exit_to_user();
 	preempt_enable();
@@ -149,7 +174,8 @@ static void dr_load(const u64 *dr)
 
 /*
  * Breakpoint addresses are swapped only where the guest has breakpoints enabled. #VMEXIT leaves DR7
- * with all of them disabled (APM vol. 2, 15.6), so the host's DR7 is put back where it has any.
+ * with all of them disabled (APM vol. 2, 15.6), so the host's DR7 is put back where it has any; and
+ * it leaves the guest's DR6, which the host would take for a debug trap of its own.
  */
 static void dr_swap_in(struct vcpu *v, u64 *host)
 {
@@ -157,6 +183,8 @@ static void dr_swap_in(struct vcpu *v, u64 *host)
 
 	for (i = 0; i < 4; i++)
 		get_debugreg(host[i], i);
+	if (this_cpu_read(cpu_dr7))	/* it is not for the guest's addresses */
+		set_debugreg(DR7_RESET, 7);
 	dr_load(v->guest_debug & KVM_GUESTDBG_USE_HW_BP ? v->debug_dr : v->dr);
 }
 
@@ -186,15 +214,16 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 		vmsave(sc->host_vmcb_pa);
 	if (unlikely(tracking))
 		compat_context_enter();
+	compat_clear_divider();
 	r = svm_enter(v, v->vmcb_pa, sc->host_vmcb_pa, guest_spec, host_spec);
 	if (unlikely(tracking))
 		compat_context_exit();
 	if (unlikely(swap_dr))
 		dr_load(host_dr);
-	if (unlikely(this_cpu_read(cpu_dr7))) {
-		set_debugreg(DR6_RESERVED, 6);
+	if (unlikely(v->vmcb->save.dr6 != DR6_RESET))
+		set_debugreg(DR6_RESET, 6);
+	if (unlikely(this_cpu_read(cpu_dr7)))
 		set_debugreg(this_cpu_read(cpu_dr7), 7);
-	}
 	if (host_xcr0) {
 		/* QEMU's TCG does not intercept XSETBV (Documentation/errata.rst). */
 		if (svm_caps.nested)
@@ -218,7 +247,7 @@ static bool take_event_request(struct vcpu *v)
 
 /*
  * Runs the guest until an exit needs more than the inner loop can give. Preemptible on entry and
- * exit; the SRCU read lock of the memory slots is held.
+ * exit; between, preemption is off, which makes it an RCU reader: see mem_synchronize().
  */
 static enum vcpu_next stay(struct vcpu *v)
 {
@@ -282,7 +311,7 @@ static enum vcpu_next stay(struct vcpu *v)
 
 static bool must_wake(struct vcpu *v)
 {
-	if (signal_pending(current) || READ_ONCE(v->run->COMPAT_IMMEDIATE_EXIT))
+	if (signal_pending(current))
 		return true;
 	if (v->mp_state == KVM_MP_STATE_HALTED)
 		return events_pending(v);
@@ -358,17 +387,16 @@ static bool user_can_inject(struct vcpu *v)
 static enum vcpu_next run_once(struct vcpu *v)
 {
 	struct memory *mem = &v->vm->mem;
-	enum vcpu_next next;
+	enum vcpu_next next = stay(v);
 	int idx;
 
+	if (next != NEXT_SLEEP && likely(!v->pv_eoi_armed))
+		return next;
 	idx = srcu_read_lock(&mem->srcu);
-	next = stay(v);
-	if (unlikely(v->pv_eoi_armed)) {
-		v->can_sleep = true;
+	v->can_sleep = true;
+	if (unlikely(v->pv_eoi_armed))
 		pv_eoi_sync(v);
-	}
 	if (next == NEXT_SLEEP) {
-		v->can_sleep = true;
 		next = vcpu_handle_exit(v);
 		if (next == NEXT_SLEEP)
 			next = NEXT_OUTER;

@@ -73,8 +73,8 @@ static bool ring_add(struct machine *m, bool port, u64 addr, unsigned int len, c
 }
 
 /*
- * vm->ioevent_write: a write that no in-kernel device has taken. Any context, under the SRCU read
- * lock of the memory slots. False where it is to go to userspace as usual.
+ * vm->ioevent_write: a write that no in-kernel device has taken. Any context, as a reader of the
+ * memory slots. False where it is to go to userspace as usual.
  */
 static bool claim_write(struct vm *vm, bool port, u64 addr, unsigned int len, const void *data)
 {
@@ -84,7 +84,8 @@ static bool claim_write(struct vm *vm, bool port, u64 addr, unsigned int len, co
 	if (len > sizeof(u64))
 		return false;
 	list_for_each_entry_srcu(e, &m->io_events[port], list,
-				 srcu_read_lock_held(&vm->mem.srcu)) {
+				 srcu_read_lock_held(&vm->mem.srcu) ||
+				 rcu_read_lock_sched_held()) {
 		if (!e->ctx && zone_covers(e, addr, len))
 			return ring_add(m, port, addr, len, data);
 		if (e->ctx && event_matches(e, addr, len, data)) {
@@ -139,7 +140,7 @@ static void event_remove(struct machine *m, struct io_event *e, unsigned int *nr
 {
 	list_del_rcu(&e->list);
 	--*nr;
-	vm_quiesce(&m->vm);
+	mem_synchronize(&m->vm.mem);
 	event_free(e);
 }
 

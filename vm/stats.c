@@ -132,7 +132,7 @@ static ssize_t stats_read(struct file *file, char __user *user, size_t count, lo
 		snprintf(image->id, NAME_SIZE, "kvm-%d", m->pid);
 		add_stat(image, "exits", COUNTER, vm_exits(f->vm));
 		add_stat(image, "vcpus", INSTANT, READ_ONCE(f->vm->nr_vcpus));
-		add_stat(image, "memslots", INSTANT, mem_nr_slots(&f->vm->mem));
+		add_stat(image, "memslots", INSTANT, READ_ONCE(f->vm->mem.nr_slots));
 		add_stat(image, "irqfds", INSTANT, READ_ONCE(m->nr_irqfds));
 		add_stat(image, "ioeventfds", INSTANT, READ_ONCE(m->nr_io_events));
 	}

@@ -41,16 +41,6 @@ void vm_put(struct vm *vm)
 	kref_put(&vm->ref, vm_destroy);
 }
 
-/*
- * Waits until no vCPU uses a list entry that was unlinked before. A stay in the guest may be long
- * and is one SRCU read section: the kick ends it.
- */
-void vm_quiesce(struct vm *vm)
-{
-	vm_request(vm, REQ_KICK);
-	synchronize_srcu_expedited(&vm->mem.srcu);
-}
-
 static int vm_release(struct inode *inode, struct file *file)
 {
 	vm_put(file->private_data);
@@ -73,7 +63,7 @@ int vm_create_fd(void)
 
 	if (!m)
 		return -ENOMEM;
-	m->pid = task_pid_nr(current);
+	m->pid = task_tgid_vnr(current);
 	mutex_init(&m->vm.lock);
 	kref_init(&m->vm.ref);
 	INIT_LIST_HEAD(&m->io_events[0]);

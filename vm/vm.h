@@ -22,7 +22,7 @@ struct machine {
 	pid_t pid;			/* of the creator, for the names of statistics */
 	unsigned int max_vcpu_id;	/* KVM_CAP_MAX_VCPU_ID; 0: not limited further */
 
-	/* ioevent.c. The lists are changed with vm.lock held and read under mem.srcu */
+	/* ioevent.c. The lists are changed with vm.lock held and read as the slots are */
 	struct list_head io_events[2];	/* of memory, of ports */
 	unsigned int nr_io_events, nr_zones;
 	spinlock_t ring_lock;
@@ -42,7 +42,6 @@ static inline struct machine *to_machine(struct vm *vm)
 /* vm.c */
 int vm_create_fd(void);
 void vm_put(struct vm *vm);
-void vm_quiesce(struct vm *vm);
 
 /* vcpu.c */
 int vcpu_create_fd(struct vm *vm, unsigned long id);
