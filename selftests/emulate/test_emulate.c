@@ -1212,7 +1212,7 @@ static void test_rep_batch(void)
 	CHECK_EQ(step(), EMUL_DONE);
 	CHECK_EQ(e.rip, CODE);
 	CHECKF(e.regs[EMUL_RCX] && e.regs[EMUL_RCX] < 0x4000, "no bounded batch");
-	while (e.rip == CODE && runs++ < 100)
+	while (e.rip == CODE && runs++ < 1000)
 		CHECK_EQ(emul_run(&e), EMUL_DONE);
 	CHECK_EQ(e.regs[EMUL_RCX], 0);
 	CHECK_EQ(e.regs[EMUL_RDI], 0xc000);
