@@ -53,13 +53,6 @@
 #define compat_context_enter()	COMPAT_IRQS_OFF(raw_local, context_tracking_guest_enter())
 #define compat_context_exit()	COMPAT_IRQS_OFF(raw_local, context_tracking_guest_exit())
 
-/* Zen 1 divides by what the last division has left (CVE-2023-20588). */
-static __always_inline void compat_clear_divider(void)
-{
-	if (static_cpu_has_bug(X86_BUG_DIV0))
-		amd_clear_divider();
-}
-
 /* Zen 5: where the kernel relies on it, branches of guests must not steer the host's (SRSO). */
 static inline void compat_bp_spec_reduce(bool on)
 {

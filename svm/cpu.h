@@ -52,6 +52,7 @@ struct svm_cpu {
 	u64 asid_generation;		/* never goes back, not even over CPU hotplug */
 	u32 next_asid;
 	bool flush_all;			/* the generation is new: no VMRUN has flushed yet */
+	u64 host_dr[4];			/* while the guest's are loaded; no zeroing as on the stack */
 	struct vcpu *last_vcpu;		/* for the IBPB; compared, never dereferenced */
 };
 DECLARE_PER_CPU(struct svm_cpu, svm_cpu);

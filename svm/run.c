@@ -193,8 +193,10 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 {
 	u64 host_spec = 0, guest_spec = 0;
 	bool tracking = context_tracking_enabled_this_cpu();
-	bool swap_dr = unlikely(v->vmcb->save.dr7 & 0xff);
-	u64 host_dr[4], host_xcr0 = 0;
+	const struct vmcb_save *save = &v->vmcb->save;
+	bool swap_dr = unlikely(save->dr7 & 0xff);
+	u64 host_xcr0 = 0;
+	u32 zero = 0, zero_high = 0;
 	int r;
 
 	if (svm_caps.spec_ctrl) {
@@ -202,25 +204,27 @@ static __always_inline int enter_guest(struct vcpu *v, struct svm_cpu *sc)
 		guest_spec = v->spec_ctrl | host_spec;
 	}
 	/* Without CR4.OSXSAVE a guest can neither read XCR0 nor use what it enables. */
-	if ((v->vmcb->save.cr4 & X86_CR4_OSXSAVE) && svm_caps.xcr0) {
+	if ((save->cr4 & X86_CR4_OSXSAVE) && svm_caps.xcr0) {
 		host_xcr0 = svm_caps.host_xcr0;
 		if (unlikely(v->xcr0 != host_xcr0))
 			xsetbv(XCR_XFEATURE_ENABLED_MASK, v->xcr0);
 	}
 	if (unlikely(swap_dr))
-		dr_swap_in(v, host_dr);
+		dr_swap_in(v, sc->host_dr);
 	/* Another thread of the process may have changed its LDT (by IPI) since stay_begin(). */
 	if (unlikely(compat_ldt()))
 		vmsave(sc->host_vmcb_pa);
 	if (unlikely(tracking))
 		compat_context_enter();
-	compat_clear_divider();
+	/* Zen 1's divider keeps what the last division left: leave 0/1 (CVE-2023-20588). */
+	if (static_cpu_has_bug(X86_BUG_DIV0))
+		asm volatile("div %2" : "+a"(zero), "+d"(zero_high) : "r"(1) : "cc");
 	r = svm_enter(v, v->vmcb_pa, sc->host_vmcb_pa, guest_spec, host_spec);
 	if (unlikely(tracking))
 		compat_context_exit();
 	if (unlikely(swap_dr))
-		dr_load(host_dr);
-	if (unlikely(v->vmcb->save.dr6 != DR6_RESET))
+		dr_load(sc->host_dr);
+	if (unlikely((u32)save->dr6 != (u32)DR6_RESET))
 		set_debugreg(DR6_RESET, 6);
 	if (unlikely(this_cpu_read(cpu_dr7)))
 		set_debugreg(this_cpu_read(cpu_dr7), 7);
