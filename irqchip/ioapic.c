@@ -236,9 +236,11 @@ void ioapic_set_state(struct irqchip *chip, const struct kvm_ioapic_state *s)
 	io->s.ioregsel = s->ioregsel & 0xff;
 	io->s.id = s->id & 0xf;
 	io->s.irr = s->irr & (BIT(PINS) - 1);
-	io->lines = io->s.irr;	/* what else was high is not known: its next rise counts */
+	io->lines = 0;	/* of edges not known: the next rise counts */
 	for (pin = 0; pin < PINS; pin++) {
 		io->s.redirtbl[pin].bits = s->redirtbl[pin].bits & (RTE_WRITABLE | RTE_READONLY);
+		if (s->redirtbl[pin].bits & RTE_LEVEL)
+			io->lines |= io->s.irr & BIT(pin);
 		deliver(chip, pin);
 	}
 }

@@ -643,14 +643,13 @@ int lapic_set_base(struct lapic *apic, u64 val, bool host)
 /** lapic_reset() - RESET, or INIT, after which base and events stay (APM vol. 2, 16.3.3). */
 void lapic_reset(struct lapic *apic, bool init)
 {
-	u32 id;
+	u32 id = lapic_reg(apic, APIC_ID);
 
 	if (!init) {
 		WRITE_ONCE(apic->base, APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
 				       (apic->is_bsp ? MSR_IA32_APICBASE_BSP : 0));
 		WRITE_ONCE(apic->events, 0);
 	}
-	id = lapic_reg(apic, APIC_ID);
 	lapic_timer_set_deadline(apic, 0);
 	/* Disabled first, so that nothing that is sent meanwhile is half forgotten. */
 	WRITE_ONCE(apic->enabled, false);

@@ -138,6 +138,7 @@ void lapic_timer_stop(struct lapic *apic)
 static void arm(struct lapic *apic, u64 delay_ns)
 {
 	apic->expiry = ktime_add_ns(ktime_get(), delay_ns);
+	apic->ignored = 0;
 	WRITE_ONCE(apic->timer_armed, true);
 	hrtimer_start(&apic->timer, apic->expiry, HRTIMER_MODE_ABS_HARD);
 }
@@ -163,8 +164,8 @@ void lapic_timer_set_count(struct lapic *apic, u32 count)
 
 /*
  * The registers were set from userspace, with the timer stopped: go on from the current count. 0
- * may be one that has run out, or QEMU's, which does not restore it: a period begins anew, and a
- * one-shot count ends at once, as a guest that waits for it would else do so for ever.
+ * may be one that has run out, or QEMU's, which restores none: a period begins anew, and a one-shot
+ * count ends at once, so that no guest waits for it for ever.
  */
 void lapic_timer_restore(struct lapic *apic)
 {
