@@ -533,10 +533,20 @@ static void test_reinject_nested(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
-/* An interrupt that waits behind an exception comes after it. */
+/* An interrupt that waits behind an exception comes after it, not into its handler, which does MMIO. */
+#define DEVICE_GPA 0xe0000000ULL
+
+static void on_first(struct guest_frame *f)
+{
+	record(f);
+	*(volatile u32 *)DEVICE_GPA = 1;
+	guest_assert_eq(seen[0x55].count, 0);
+}
+
 static void guest_behind(u64 arg)
 {
 	(void)arg;
+	guest_handlers[0x11] = on_first;
 	sti();
 	guest_sync(1);
 	asm volatile("nop");
@@ -561,6 +571,7 @@ static void test_behind_exception(void)
 	ev.interrupt.injected = 1;
 	ev.interrupt.nr = 0x55;
 	CHECK_OK(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &ev));
+	vcpu_expect(vcpu, KVM_EXIT_MMIO);
 	CHECK_EQ(vcpu_run_guest(vcpu), 2);
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }

@@ -345,6 +345,9 @@ static void guest_user_emulation(u64 arg)
 	enter_cpl3();
 	GUEST_TRY(vector, "pxor (%%rax), %%xmm0", OUT(), IN("a"(arg)));
 	guest_assert_eq(vector, 6);
+	/* What it can do with the FPU's registers it does, for user code too. */
+	GUEST_TRY(vector, "movq %%xmm0, (%%rax)", OUT(), IN("a"(arg)));
+	guest_assert_eq(vector, NO_EXCEPTION);
 	guest_done();
 }
 
@@ -354,6 +357,10 @@ static void test_user_emulation(void)
 	struct vcpu *vcpu;
 	struct vm *vm = create_image_vm(&vcpu, guest_user_emulation, DEVICE_GPA);
 
+	vcpu_expect(vcpu, KVM_EXIT_MMIO);
+	CHECK_EQ(vcpu->run->mmio.phys_addr, DEVICE_GPA);
+	CHECK_EQ(vcpu->run->mmio.len, 8);
+	CHECK(vcpu->run->mmio.is_write);
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 	vm_destroy(vm);
 	vm = create_image_vm(&vcpu, guest_user_emulation, DEVICE_GPA);

@@ -108,7 +108,8 @@ void events_after_exit(struct vcpu *v)
 	}
 	if (ours)
 		events_retract(v);
-	v->check_events |= v->irq_injected;
+	v->check_events |= v->irq_injected | v->nmi_injected;
+	v->delivering = c->exit_int_info & EVENT_VALID;
 	c->exit_int_info = 0;
 	if (!(info & EVENT_VALID))
 		return;
@@ -209,6 +210,7 @@ static void inject_irq(struct vcpu *v, bool window)
 {
 	struct vmcb_control *c = &v->vmcb->control;
 
+	v->irq_waits = false;
 	if (window || v->irq_soft || shadow(v) || !(v->vmcb->save.rflags & X86_EFLAGS_IF)) {
 		inject(v, v->irq_vector | (v->irq_soft ? EVENTINJ_TYPE_SOFT : EVENTINJ_TYPE_INTR),
 		       0);
@@ -220,6 +222,13 @@ static void inject_irq(struct vcpu *v, bool window)
 	vmcb_dirty(v, CLEAN_TPR);
 	v->virq = true;
 	v->injecting = true;
+}
+
+/* One that was left behind an exception waits for IF and the shadow anew. */
+static bool irq_due(struct vcpu *v)
+{
+	return v->irq_injected && !v->injecting &&
+	       (!v->irq_waits || ((v->vmcb->save.rflags & X86_EFLAGS_IF) && !shadow(v)));
 }
 
 static void inject_exception(struct vcpu *v)
@@ -418,8 +427,9 @@ void events_inject(struct vcpu *v)
 		inject_exception(v);
 	else if (v->nmi_injected)
 		inject_nmi(v);
+	v->irq_waits |= v->injecting && v->irq_injected && !v->irq_soft;
 	if (unlikely(v->guest_debug & KVM_GUESTDBG_BLOCKIRQ)) {
-		if (v->irq_injected && !v->injecting)
+		if (irq_due(v))
 			inject_irq(v, true);
 		window_close(v);
 		sync_tpr(v);
@@ -450,9 +460,9 @@ void events_inject(struct vcpu *v)
 		if (unlikely(v->pv_eoi_msr & 1) && vector < 0)
 			pv_eoi_arm(v);
 	}
-	if (v->irq_injected && !v->injecting)
+	if (irq_due(v))
 		inject_irq(v, vector >= 0 || user_window || v->nmi_pending);
-	if (vector >= 0 || user_window)
+	if (vector >= 0 || user_window || v->irq_waits)
 		window_open(v);
 	else if (!v->nmi_pending)
 		window_close(v);

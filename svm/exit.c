@@ -192,7 +192,7 @@ static enum vcpu_next exit_wbinvd(struct vcpu *v)
 /* --- what can't be handled --- */
 
 /* KVM_INTERNAL_ERROR_EMULATION with the bytes at RIP, as far as they can be read. */
-static enum vcpu_next exit_internal_error(struct vcpu *v)
+enum vcpu_next exit_internal_error(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
 	u64 bytes[2] = {};
@@ -210,14 +210,6 @@ static enum vcpu_next exit_internal_error(struct vcpu *v)
 		memcpy(run->emulation_failure.insn_bytes, bytes, n);
 	}
 	return vcpu_exit(v, KVM_EXIT_INTERNAL_ERROR);
-}
-
-/* What the emulator can't do is userspace's to know; but user code must not end the VM by it. */
-enum vcpu_next emulation_failed(struct vcpu *v)
-{
-	if (v->vmcb->save.cpl && !READ_ONCE(v->vm->emulation_exits))
-		return raise_ud(v);
-	return exit_internal_error(v);
 }
 
 /* KVM_INTERNAL_ERROR_DELIVERY_EV: an event can't be delivered through MMIO at @gpa. */

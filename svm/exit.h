@@ -202,7 +202,7 @@ enum vcpu_next insn_rdpid(struct vcpu *v);
 
 /* --- exit.c, io.c, mmio.c --- */
 enum vcpu_next vcpu_handle_exit(struct vcpu *v);
-enum vcpu_next emulation_failed(struct vcpu *v);
+enum vcpu_next exit_internal_error(struct vcpu *v);
 enum vcpu_next exit_delivery_error(struct vcpu *v, u64 gpa);
 enum vcpu_next exit_ioio(struct vcpu *v);
 enum vcpu_next exit_npf(struct vcpu *v);

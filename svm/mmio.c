@@ -438,6 +438,12 @@ static bool one_operand(const struct emul_insn *in)
 				 in->opcode != 0x8e && in->opcode != 0x8f && in->opcode != 0xff);
 }
 
+/* What the emulator can't do is userspace's to know; but user code must not end the VM by it. */
+static bool failure_is_ud(struct vcpu *v)
+{
+	return v->can_sleep && v->vmcb->save.cpl && !READ_ONCE(v->vm->emulation_exits);
+}
+
 static enum vcpu_next emul_step(struct vcpu *v)
 {
 	struct vcpu_io *io = v->io;
@@ -452,6 +458,8 @@ static enum vcpu_next emul_step(struct vcpu *v)
 			io->gpa = EMULATE_NO_GPA;
 		st = emul_run(e);
 	}
+	if (st == EMUL_UNHANDLED && failure_is_ud(v))
+		st = emul_set_fault(e, X86_TRAP_UD, false, 0, 0);
 	switch (st) {
 	case EMUL_DONE:
 		emul_store(v);
@@ -481,7 +489,7 @@ static enum vcpu_next emul_step(struct vcpu *v)
 		raise(v, e->vector, e->error_code);
 		return post_writes(v);
 	default:
-		return emulation_failed(v);
+		return exit_internal_error(v);
 	}
 }
 
@@ -636,11 +644,11 @@ enum vcpu_next exit_npf(struct vcpu *v)
 		return NEXT_GUEST;
 	case NPT_MMIO:
 		/* Of an event's delivery (IDT, TSS or stack in a hole), not of an instruction. */
-		if (v->exception.injected || v->nmi_injected || v->irq_injected)
+		if (v->delivering)
 			return exit_delivery_error(v, gpa);
 		/* Only a fault on the final address is an access of the instruction itself. */
 		if (error & NPF_FETCH)
-			return emulation_failed(v);
+			return failure_is_ud(v) ? raise_ud(v) : exit_internal_error(v);
 		return emulate(v, error & NPF_FINAL ? gpa : EMULATE_NO_GPA, error & NPF_WRITE);
 	case NPT_RETRY:
 		return v->can_sleep ? NEXT_OUTER : NEXT_SLEEP;

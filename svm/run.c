@@ -104,22 +104,16 @@ static __always_inline void fpu_store(struct vcpu *v)
 #define DEBUGCTL_HOST	(DEBUGCTLMSR_BTF | DEBUGCTLMSR_BUS_LOCK_DETECT)
 
 /* Traps that the host has armed for its own tasks are not the guest's; LBRV is off. */
-static noinline void debugctl_take(struct vcpu *v)
+static noinline u64 debugctl_change(u64 clear, u64 set)
 {
+	unsigned long flags;
 	u64 val;
 
+	local_irq_save(flags);
 	rdmsrq(MSR_IA32_DEBUGCTLMSR, val);
-	v->host_debugctl = val & DEBUGCTL_HOST;
-	wrmsrq(MSR_IA32_DEBUGCTLMSR, val & ~DEBUGCTL_HOST);
-}
-
-static noinline void debugctl_give_back(struct vcpu *v)
-{
-	u64 val;
-
-	rdmsrq(MSR_IA32_DEBUGCTLMSR, val);
-	wrmsrq(MSR_IA32_DEBUGCTLMSR, val | v->host_debugctl);
-	v->host_debugctl = 0;
+	wrmsrq(MSR_IA32_DEBUGCTLMSR, (val & ~clear) | set);
+	local_irq_restore(flags);
+	return val & clear;
 }
 
 /* NULL where SVM has gone from this CPU. */
@@ -142,8 +136,9 @@ static struct svm_cpu *stay_begin(struct vcpu *v)
 		wrmsrq(MSR_VM_HSAVE_PA, sc->hsave_pa);
 	asid_prepare(v, sc);
 	tsc_aux_enter(v);
+	v->host_debugctl = 0;
 	if (unlikely(boot_cpu_has(X86_FEATURE_BUS_LOCK_DETECT) || test_thread_flag(TIF_BLOCKSTEP)))
-		debugctl_take(v);
+		v->host_debugctl = debugctl_change(DEBUGCTL_HOST, 0);
 	smp_store_mb(v->mode, VCPU_IN_GUEST);	/* pairs with vcpu_kick() */
 	fpu_load(v);
 	/* FS, GS, TR, LDTR and the syscall MSRs stay as they are while preemption is off. */
@@ -158,7 +153,7 @@ static void stay_end(struct vcpu *v)
 	fpu_store(v);
 	WRITE_ONCE(v->mode, VCPU_OUTSIDE);
 	if (unlikely(v->host_debugctl))
-		debugctl_give_back(v);
+		debugctl_change(0, v->host_debugctl);
 	/* The guest's branch predictions must not come along to userspace (VMSCAPE). */
 	compat_ibpb_exit_to_user();
 	preempt_enable();

@@ -98,14 +98,15 @@ struct vcpu {
 	/* events; those of the group end with RESET and INIT */
 	struct_group(events,
 		struct vcpu_exception exception;
+		bool delivering;	/* the last exit came of an event's delivery */
 		bool nmi_injected, nmi_masked;
 		u8 nmi_pending;		/* 0..2 */
 		bool nmi_iret;		/* the IRET of the NMI handler was reached, at iret_rip */
 		bool nmi_step;		/* stepping over that IRET */
 		bool nmi_step_tf;	/* the guest's own TF meanwhile */
 		bool irq_injected;	/* from the APIC, PIC or KVM_INTERRUPT, to be delivered */
-		bool irq_soft;
 		bool irq_lapic;		/* it came of lapic_accept() */
+		bool irq_soft, irq_waits;	/* an INT n; an exception went first */
 		u8 irq_vector;
 	);
 	u64 iret_rip;
