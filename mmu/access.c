@@ -26,7 +26,7 @@ static unsigned int mem_span(struct memory *mem, u64 gpa, unsigned int len, bool
 
 /**
  * mem_access() - copies from guest memory, or to it, which marks it dirty
- * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @mem: guest memory; the caller is a reader of its slots, in the context of its owner
  * @gpa: guest-physical address
  * @buf: where to, or from
  * @len: number of bytes
@@ -64,7 +64,7 @@ int mem_access(struct memory *mem, u64 gpa, void *buf, unsigned int len, bool wr
 
 /**
  * mem_cmpxchg() - compares and exchanges in guest memory, atomically towards vCPUs and the owner
- * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @mem: guest memory; the caller is a reader of its slots, in the context of its owner
  * @gpa: guest-physical address, a multiple of @len
  * @old: expected value; on a mismatch the value found
  * @new: value to store

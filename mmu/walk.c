@@ -134,7 +134,7 @@ out:
 /**
  * mem_fetch() - reads the 16 bytes at an instruction that was just executed in long mode, so that
  * the right to do so need not be checked. Never sleeps, has no effect on the guest.
- * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @mem: guest memory; the caller is a reader of its slots, in the context of its owner
  * @cr3: the guest's
  * @gva: the linear address
  * @bytes: where they go
@@ -301,7 +301,7 @@ static int walk_once(struct walk *k, u64 gva, u64 *gpa, u32 *error_code)
 
 /**
  * gva_to_gpa() - translates a guest virtual address by the guest's page tables
- * @mem: guest memory; the caller holds its SRCU read lock, in the context of its owner
+ * @mem: guest memory; the caller is a reader of its slots, in the context of its owner
  * @w: the vCPU's paging state
  * @gva: the (linear) address; in long mode the caller has checked that it is canonical
  * @access: WALK_* flags

@@ -59,7 +59,7 @@ DECLARE_PER_CPU(struct svm_cpu, svm_cpu);
 
 /* An exception (SVME cleared by a crash or reboot) is ignored here and met again at VMRUN. */
 #define SVM_INSN(insn, ...)	\
-	asm volatile("1: " insn "\n2:\n" _ASM_EXTABLE(1b, 2b) :: __VA_ARGS__ : "memory")
+	({ asm volatile("1: " insn "\n2:\n" _ASM_EXTABLE(1b, 2b) :: __VA_ARGS__ : "memory"); })
 #define clgi()			SVM_INSN("clgi")
 #define stgi()			SVM_INSN("stgi")
 #define vmsave(pa)		SVM_INSN("vmsave %%rax", "a"((u64)(pa)))
