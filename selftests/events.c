@@ -14,6 +14,7 @@
 
 #define FRESH_GPA  0x20000000ULL /* a slot whose pages tests take away */
 #define FRESH_SIZE (4ULL << 20)
+#define DEVICE_GPA 0xe0000000ULL
 
 /* What the handlers saw. */
 struct seen {
@@ -507,6 +508,7 @@ static void on_outer(struct guest_frame *f)
 		     :
 		     : [stack] "r"(FRESH_GPA + FRESH_SIZE - 64)
 		     : "rbx", "memory", "cc");
+	*(volatile u32 *)DEVICE_GPA = 1; /* no part of any delivery */
 }
 
 static void guest_nested(u64 arg)
@@ -530,12 +532,11 @@ static void test_reinject_nested(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), 1);
 	drop_pages(mem);
 	CHECK_OK(interrupt(vcpu, 0x55));
+	vcpu_expect(vcpu, KVM_EXIT_MMIO);
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
 /* An interrupt that waits behind an exception comes after it, not into its handler, which does MMIO. */
-#define DEVICE_GPA 0xe0000000ULL
-
 static void on_first(struct guest_frame *f)
 {
 	record(f);

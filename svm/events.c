@@ -90,12 +90,17 @@ void events_retract(struct vcpu *v)
 void events_after_exit(struct vcpu *v)
 {
 	struct vmcb_control *c = &v->vmcb->control;
-	u32 info = c->exit_int_info;
+	u32 info = c->exit_int_info, type = info & EVENTINJ_TYPE_MASK;
 	u8 vector = info & EVENT_VECTOR_MASK;
 	/* What of the queue it was, as events_inject() chooses. */
 	bool ours = v->injecting, exception = ours && v->exception.injected;
-	bool nmi = ours && !exception && v->nmi_injected, irq = ours && !exception && !nmi, soft;
+	bool nmi = ours && !exception && v->nmi_injected, irq = ours && !exception && !nmi;
+	bool soft = type == EVENTINJ_TYPE_SOFT || (type == EVENTINJ_TYPE_EXCEPTION &&
+						   (vector == X86_TRAP_BP || vector == X86_TRAP_OF));
+	bool own = type == EVENTINJ_TYPE_SOFT ? irq && v->irq_soft && v->irq_vector == vector :
+						exception && v->exception.vector == vector;
 
+	v->delivering = (info & EVENT_VALID) && (own || !soft);
 	if (exception) {
 		v->exception.injected = false;
 	} else if (nmi) {
@@ -109,19 +114,15 @@ void events_after_exit(struct vcpu *v)
 	if (ours)
 		events_retract(v);
 	v->check_events |= v->irq_injected | v->nmi_injected;
-	v->delivering = c->exit_int_info & EVENT_VALID;
 	c->exit_int_info = 0;
-	if (!(info & EVENT_VALID))
+	if (!v->delivering || !(info & EVENT_VALID))
 		return;
 	v->check_events = true;
-	switch (info & EVENTINJ_TYPE_MASK) {
+	switch (type) {
 	case EVENTINJ_TYPE_NMI:
 		v->nmi_injected = true;
 		break;
 	case EVENTINJ_TYPE_EXCEPTION:
-		soft = vector == X86_TRAP_BP || vector == X86_TRAP_OF;
-		if (soft && !(exception && v->exception.vector == vector))
-			break;
 		if (soft)
 			v->vmcb->save.rip--;
 		v->exception = (struct vcpu_exception) {
@@ -133,16 +134,11 @@ void events_after_exit(struct vcpu *v)
 		};
 		break;
 	case EVENTINJ_TYPE_SOFT:
-		if (!(irq && v->irq_soft && v->irq_vector == vector))
-			break;
-		fallthrough;
 	case EVENTINJ_TYPE_INTR:
 		v->irq_injected = true;
-		v->irq_soft = (info & EVENTINJ_TYPE_MASK) == EVENTINJ_TYPE_SOFT;
+		v->irq_soft = soft;
 		v->irq_lapic &= v->irq_vector == vector;
 		v->irq_vector = vector;
-		break;
-	default:
 		break;
 	}
 }
