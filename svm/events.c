@@ -458,7 +458,7 @@ void events_inject(struct vcpu *v)
 	}
 	if (irq_due(v))
 		inject_irq(v, vector >= 0 || user_window || v->nmi_pending);
-	if (vector >= 0 || user_window || v->irq_waits)
+	if (vector >= 0 || user_window || (v->irq_waits && v->irq_injected))
 		window_open(v);
 	else if (!v->nmi_pending)
 		window_close(v);

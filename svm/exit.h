@@ -168,6 +168,7 @@ static inline void irq_queue(struct vcpu *v, u8 vector, bool lapic)
 {
 	v->irq_injected = true;
 	v->irq_soft = false;
+	v->irq_waits = false;
 	v->irq_lapic = lapic;
 	v->irq_vector = vector;
 }
