@@ -66,6 +66,9 @@ static enum vcpu_next exit_shutdown(struct vcpu *v)
 
 /* --- control and debug registers --- */
 
+#define CR4_FLUSHES	(X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_SMEP | X86_CR4_SMAP | \
+			 X86_CR4_PCIDE)
+
 /* May the guest have this CR4? (APM vol. 2, 3.1.3) */
 static bool cr4_valid(struct vcpu *v, u64 cr4)
 {
@@ -74,16 +77,6 @@ static bool cr4_valid(struct vcpu *v, u64 cr4)
 	if (cr4 & v->cr4_reserved || ((s->efer & EFER_LMA) && !(cr4 & X86_CR4_PAE)))
 		return false;
 	return !(cr4 & ~s->cr4 & X86_CR4_PCIDE) || ((s->efer & EFER_LMA) && !(s->cr3 & 0xfff));
-}
-
-static void set_cr4(struct vcpu *v, u64 cr4)
-{
-	/* Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2). */
-	if ((cr4 ^ v->vmcb->save.cr4) & (X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_SMEP |
-					 X86_CR4_SMAP | X86_CR4_PCIDE))
-		set_bit(REQ_TLB_FLUSH, &v->requests);
-	v->vmcb->save.cr4 = cr4;
-	vmcb_dirty(v, CLEAN_CR);
 }
 
 /* MOV to CR4 or CR8. */
@@ -99,7 +92,11 @@ static enum vcpu_next exit_cr_write(struct vcpu *v, unsigned int cr)
 		return raise_gp(v);
 	insn_advance(v, v->vmcb->save.rip + m.len);
 	if (cr == 4) {
-		set_cr4(v, m.val);
+		/* Paging bits that changed make old translations wrong (APM vol. 2, 5.5.2). */
+		if ((m.val ^ v->vmcb->save.cr4) & CR4_FLUSHES)
+			set_bit(REQ_TLB_FLUSH, &v->requests);
+		v->vmcb->save.cr4 = m.val;
+		vmcb_dirty(v, CLEAN_CR);
 		return NEXT_GUEST;
 	}
 	lower = m.val < v->cr8;

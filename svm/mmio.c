@@ -84,8 +84,7 @@ static enum emul_status walk(struct emul *e, u64 addr, u32 access, u64 *gpa)
 /* GVA to GPA in one page; the #NPF's own address is taken where it is this access's. */
 static enum emul_status translate_page(struct emul *e, u64 addr, u32 access, u64 *gpa)
 {
-	const struct vcpu *v = e->opaque;
-	const struct vcpu_io *io = v->io;
+	const struct vcpu_io *io = ((struct vcpu *)e->opaque)->io;
 	u64 known = io->gpa;
 
 	/* Not for a write if it was a read that faulted: the bytes may have been changed since. */
@@ -303,8 +302,7 @@ static enum emul_status op_pio_out(struct emul *e, u16 port, unsigned int size, 
  */
 static enum emul_status op_pio_allowed(struct emul *e, u16 port, unsigned int size)
 {
-	const struct vcpu *v = e->opaque;
-	const struct vmcb_control *c = &v->vmcb->control;
+	const struct vmcb_control *c = &((struct vcpu *)e->opaque)->vmcb->control;
 	u32 info = c->exit_info_1;
 
 	return c->exit_code == VMEXIT_IOIO && (info & IOIO_STR) && port == info >> IOIO_PORT_SHIFT &&
