@@ -187,7 +187,7 @@ static void window_open(struct vcpu *v)
 	/* QEMU 7.2 would open it at once, in the shadow; but HLT will exit, see keep_shadow(). */
 	if (svm_caps.nested && shadow(v) && v->vmcb->save.rip == v->shadow_hlt) {
 		window_close(v);
-		v->check_events = true;	/* if the HLT does not exit, the next tick does */
+		v->check_events |= v->vm->hlt_in_guest;	/* the next tick exits, then */
 		return;
 	}
 	if (c->intercept_misc1 & INTERCEPT_VINTR)
