@@ -108,7 +108,6 @@ void events_after_exit(struct vcpu *v)
 	} else if (irq) {
 		/* Still in V_IRQ: not taken; TCG calls it an exception if it was interrupted. */
 		v->irq_injected = v->virq && (c->int_ctl & INT_CTL_V_IRQ);
-		v->irq_waits = v->irq_injected;	/* IF may be another by now */
 		if (v->irq_injected && vector == v->irq_vector)
 			info = 0;
 	}
@@ -351,7 +350,8 @@ static void sync_tpr(struct vcpu *v)
 	u8 tpr = guest_cr8(v);
 	u16 cr_write = c->intercept_cr_write & ~BIT(8);
 
-	if (!v->apic || READ_ONCE(v->apic->maybe_pending))
+	/* QEMU 7.2 ends where a guest writes CR8 with V_IRQ set (Documentation/errata.rst). */
+	if (!v->apic || READ_ONCE(v->apic->maybe_pending) || (c->intercept_misc1 & INTERCEPT_VINTR))
 		cr_write |= BIT(8);
 	if (cr_write != c->intercept_cr_write) {
 		c->intercept_cr_write = cr_write;

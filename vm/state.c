@@ -197,7 +197,6 @@ int svm_set_sregs(struct vcpu *v, const struct kvm_sregs *k)
 	vector = find_first_bit((unsigned long *)k->interrupt_bitmap, KVM_NR_INTERRUPTS);
 	if (!r && vector < KVM_NR_INTERRUPTS)
 		irq_queue(v, vector, false);
-	v->irq_waits = true;	/* see svm_set_vcpu_events() */
 	return r;
 }
 
@@ -303,7 +302,6 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 	};
 	irq_queue(v, e->interrupt.nr, false);
 	v->irq_injected = e->interrupt.injected;
-	v->irq_waits = true;	/* it may wait behind an exception; if not, IF is set */
 	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW)
 		v->vmcb->control.int_state = e->interrupt.shadow ? INT_STATE_SHADOW : 0;
 	v->nmi_injected = e->nmi.injected;

@@ -227,6 +227,8 @@ static void run_machine(pthread_t *self)
 {
 	u8 *mem = mmap(NULL, MEM_SIZE + 2 * 4096, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* Else #UD goes to user code with a hostile TSS, which ends QEMU (Documentation/errata.rst). */
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args = { 1 } };
 	struct vm *vm = vm_create();
 	pthread_t ticker, scribbler;
 	struct vcpu *vcpu;
@@ -236,6 +238,7 @@ static void run_machine(pthread_t *self)
 	memset(mem + 4096 + MEM_SIZE, CANARY, 4096);
 	vm_set_slot(vm, 0, 0, mem + 4096, MEM_SIZE, 0);
 	vm_write_tables(vm);
+	ioctl(vm->fd, KVM_ENABLE_CAP, &cap); /* KVM of 6.1 may not have it */
 	if (chance(&r, 50))
 		vm_irqchip(vm);
 	vcpu = vcpu_create(vm, 0);
