@@ -558,21 +558,27 @@ static void guest_behind(u64 arg)
 	guest_done();
 }
 
-static void test_behind_exception(void)
+static void queue_exception(struct vcpu *vcpu, bool interrupt)
 {
-	struct vm *vm = create(false);
-	struct vcpu *vcpu = start(vm, guest_behind, 0);
 	struct kvm_vcpu_events ev;
 
-	CHECK_EQ(vcpu_run_guest(vcpu), 1);
 	vcpu_complete(vcpu);
 	CHECK_OK(ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &ev));
 	ev.exception.injected = 1;
 	ev.exception.nr = 0x11;
 	ev.exception.has_error_code = 1;
-	ev.interrupt.injected = 1;
+	ev.interrupt.injected = interrupt;
 	ev.interrupt.nr = 0x55;
 	CHECK_OK(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &ev));
+}
+
+static void test_behind_exception(void)
+{
+	struct vm *vm = create(false);
+	struct vcpu *vcpu = start(vm, guest_behind, 0);
+
+	CHECK_EQ(vcpu_run_guest(vcpu), 1);
+	queue_exception(vcpu, true);
 	vcpu_expect(vcpu, KVM_EXIT_MMIO);
 	/* An NMI needs no IF. */
 	CHECK_OK(ioctl(vcpu->fd, KVM_NMI, 0));
@@ -605,15 +611,9 @@ static void test_nmi_behind_exception(void)
 {
 	struct vm *vm = create(false);
 	struct vcpu *vcpu = start(vm, guest_nmi_behind, 0);
-	struct kvm_vcpu_events ev;
 
 	CHECK_EQ(vcpu_run_guest(vcpu), 1);
-	vcpu_complete(vcpu);
-	CHECK_OK(ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &ev));
-	ev.exception.injected = 1;
-	ev.exception.nr = 0x11;
-	ev.exception.has_error_code = 1;
-	CHECK_OK(ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &ev));
+	queue_exception(vcpu, false);
 	CHECK_OK(ioctl(vcpu->fd, KVM_NMI, 0));
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
