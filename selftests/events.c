@@ -542,7 +542,6 @@ static void on_first(struct guest_frame *f)
 	record(f);
 	*(volatile u32 *)DEVICE_GPA = 1;
 	guest_assert_eq(seen[0x55].count, 0);
-	guest_assert_eq(seen[2].count, 1);
 }
 
 static void guest_behind(u64 arg)
@@ -580,41 +579,7 @@ static void test_behind_exception(void)
 	CHECK_EQ(vcpu_run_guest(vcpu), 1);
 	queue_exception(vcpu, true);
 	vcpu_expect(vcpu, KVM_EXIT_MMIO);
-	/* An NMI needs no IF. */
-	CHECK_OK(ioctl(vcpu->fd, KVM_NMI, 0));
 	CHECK_EQ(vcpu_run_guest(vcpu), 2);
-	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
-}
-
-/* An NMI that waits behind an exception comes in its handler, at the next exit, without IF. */
-static void on_wait_nmi(struct guest_frame *f)
-{
-	u32 regs[4];
-
-	record(f);
-	for (int i = 0; i < 1000 && !seen[2].count; i++)
-		cpuid(0, 0, regs);
-	guest_assert_eq(seen[2].count, 1);
-}
-
-static void guest_nmi_behind(u64 arg)
-{
-	(void)arg;
-	guest_handlers[0x11] = on_wait_nmi;
-	guest_sync(1);
-	asm volatile("nop");
-	guest_assert_eq(seen[0x11].count, 1);
-	guest_done();
-}
-
-static void test_nmi_behind_exception(void)
-{
-	struct vm *vm = create(false);
-	struct vcpu *vcpu = start(vm, guest_nmi_behind, 0);
-
-	CHECK_EQ(vcpu_run_guest(vcpu), 1);
-	queue_exception(vcpu, false);
-	CHECK_OK(ioctl(vcpu->fd, KVM_NMI, 0));
 	CHECK_EQ(vcpu_run_guest(vcpu), GUEST_DONE);
 }
 
@@ -977,7 +942,6 @@ static const struct ktap_test tests[] = {
 	{ "reinject_soft", test_reinject_soft, 0 },
 	{ "reinject_nested", test_reinject_nested, 0 },
 	{ "behind_exception", test_behind_exception, 0 },
-	{ "nmi_behind_exception", test_nmi_behind_exception, 0 },
 	{ "reinject_exceptions", test_reinject_exceptions, 0 },
 	{ "reinject_storm", test_reinject_storm, 0 },
 	{ "double_fault", test_double_fault, 0 },

@@ -186,7 +186,6 @@ static void window_open(struct vcpu *v)
 	/* QEMU 7.2 would open it at once, in the shadow; but HLT will exit, see keep_shadow(). */
 	if (svm_caps.nested && shadow(v) && v->vmcb->save.rip == v->shadow_hlt) {
 		window_close(v);
-		v->check_events |= v->vm->hlt_in_guest;	/* the next tick exits, then */
 		return;
 	}
 	if (c->intercept_misc1 & INTERCEPT_VINTR)
@@ -419,7 +418,6 @@ void events_inject(struct vcpu *v)
 	int vector;
 
 	v->check_events = false;
-	v->delivering = false;
 	if (v->injecting)
 		events_retract(v);
 	if (v->exception.injected || v->exception.pending)
@@ -436,18 +434,16 @@ void events_inject(struct vcpu *v)
 	}
 	if (unlikely(v->irq_injected) && !v->injecting)
 		yield_irq(v);
-	if (v->nmi_pending && !v->injecting && !irq_due(v) && !shadow(v) && !nmi_blocked(v)) {
+	if (v->nmi_pending && !v->injecting && !v->irq_injected && !shadow(v) && !nmi_blocked(v)) {
 		v->nmi_pending--;
 		inject_nmi(v);
 	}
 	/*
-	 * An NMI behind another event or a shadow: the window serves where IF=1, else it waits for
-	 * the next exit; SVM has no NMI window without vNMI.
+	 * An NMI behind an interrupt shadow: the window serves where IF=1 (STI). Behind MOV SS with
+	 * IF=0 it waits for the next exit; SVM has no NMI window without vNMI.
 	 */
-	if (unlikely(v->nmi_pending && !events_nmi_masked(v))) {
+	if (unlikely(v->nmi_pending && !v->nmi_masked))
 		window_open(v);
-		v->check_events = true;
-	}
 
 	user_window = v->user_window && events_user_pic(v);
 	vector = irq_source(v, &from_pic);
@@ -475,16 +471,15 @@ void events_inject(struct vcpu *v)
 /* Is there a reason to leave HLT? */
 bool events_pending(struct vcpu *v)
 {
-	bool iflag = v->vmcb->save.rflags & X86_EFLAGS_IF;
-
-	if (v->exception.pending || v->exception.injected || v->nmi_injected ||
-	    (v->irq_injected && (iflag || !v->irq_waits)) || (v->nmi_pending && !events_nmi_masked(v)) ||
+	if (v->exception.pending || v->exception.injected || v->nmi_injected || v->irq_injected ||
+	    (v->nmi_pending && !events_nmi_masked(v)) ||
 	    (READ_ONCE(v->requests) & ~REQ_QUIET) || READ_ONCE(v->pv_unhalted))
 		return true;
 	if (!v->apic)
 		return false;
 	return READ_ONCE(v->apic->events) ||
-	       (iflag && (lapic_pending(v->apic) >= 0 || extint_pending(v)));
+	       ((v->vmcb->save.rflags & X86_EFLAGS_IF) &&
+		(lapic_pending(v->apic) >= 0 || extint_pending(v)));
 }
 
 /** events_take_nmis() - NMIs that the local APIC received. */

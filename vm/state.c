@@ -302,6 +302,7 @@ int svm_set_vcpu_events(struct vcpu *v, const struct kvm_vcpu_events *e)
 	};
 	irq_queue(v, e->interrupt.nr, false);
 	v->irq_injected = e->interrupt.injected;
+	v->delivering = false;
 	if (e->flags & KVM_VCPUEVENT_VALID_SHADOW)
 		v->vmcb->control.int_state = e->interrupt.shadow ? INT_STATE_SHADOW : 0;
 	v->nmi_injected = e->nmi.injected;
