@@ -79,16 +79,21 @@ static long long field_of(FILE *f, const char *field)
 	return val;
 }
 
-long long meminfo_kb(const char *field)
+static long long file_field(const char *path, const char *field)
 {
-	FILE *f = fopen("/proc/meminfo", "re");
-	long long kb;
+	FILE *f = fopen(path, "re");
+	long long val;
 
 	if (!f)
 		return -1;
-	kb = field_of(f, field);
+	val = field_of(f, field);
 	fclose(f);
-	return kb;
+	return val;
+}
+
+long long meminfo_kb(const char *field)
+{
+	return file_field("/proc/meminfo", field);
 }
 
 long long smaps_kb(const void *addr, const char *field)
@@ -130,14 +135,7 @@ void memcg_enter(void)
 
 long long memcg_events(const char *field)
 {
-	FILE *f = fopen("svm-test/memory.events", "re");
-	long long count;
-
-	if (!f)
-		return -1;
-	count = field_of(f, field);
-	fclose(f);
-	return count;
+	return file_field("svm-test/memory.events", field);
 }
 
 void memcg_destroy(void)
